@@ -1,0 +1,178 @@
+#!/bin/sh
+# Check that the system has what the demo, the tests or the checks need; install what is missing where that is allowed.
+#
+#   .ci/system.sh python          a Python that can make a virtual environment
+#   .ci/system.sh demo            that, and what `make demo` needs
+#   .ci/system.sh check           that, and what `make check` needs
+#   .ci/system.sh test            that, and what `make demo`, `make check` and `make test` need
+#   .ci/system.sh which-python    print the Python to use; nothing where there is none
+#
+# As root on Debian or Ubuntu it installs the missing packages. Anyone else is told the one command that does, and the
+# exit status is 1. A program counts as present wherever it comes from; packages are only looked at when one is absent.
+set -eu
+
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+packages=
+absent=
+
+# need PROGRAM PACKAGE
+need() {
+    command -v "$1" >/dev/null 2>&1 && return
+    absent="$absent $1"
+    case " $packages " in
+        *" $2 "*) ;;
+        *) packages="$packages $2" ;;
+    esac
+}
+
+# Print a Python that we support, $PYTHON first; nothing where there is none.
+find_python() {
+    for python in ${PYTHON:-} python3.13 python3.12 python3.11 python3; do
+        if "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+            echo "$python"
+            return
+        fi
+    done
+}
+
+# Debian keeps ensurepip, which a virtual environment needs, in a package of its own for each version of Python.
+need_python() {
+    python=$(find_python)
+    if [ -z "$python" ]; then
+        absent="$absent python3.11-or-later"
+        packages="$packages $(python_package)"
+    elif ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
+        absent="$absent python-venv"
+        packages="$packages python$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')-venv"
+    fi
+}
+
+# The distribution's default Python where that is new enough, else the newest that it offers beside it.
+python_package() {
+    for version in 3.13 3.12 3.11; do
+        if apt-cache show "python$version-venv" >/dev/null 2>&1; then
+            echo "python$version python$version-venv"
+            return
+        fi
+    done
+    echo "python3 python3-venv"
+}
+
+need_demo() {
+    need sshd openssh-server # the builders' SSH servers
+    need ssh-keygen openssh-client
+    need sudo sudo       # builders become root as on EC2
+    need curl curl       # builders download with it
+    need mkfs.ext4 e2fsprogs
+    need e2fsck e2fsprogs
+    need losetup mount   # volumes as block devices
+    need unshare util-linux
+    need blkid util-linux
+    need sfdisk fdisk
+    need tar tar
+    need gpg gnupg       # proof of the source's checksums
+    need gpgv gpgv
+}
+
+need_check() {
+    need shellcheck shellcheck
+}
+
+need_test() {
+    need qemu-system-x86_64 qemu-system-x86 # boots what was published
+    need debootstrap debootstrap            # a real root file system
+    need setfattr attr
+    need getfacl acl
+    need setcap libcap2-bin
+    need mkfs.xfs xfsprogs
+    need strace strace
+    need git git
+}
+
+# openssh-server starts its daemon when it is installed, and at every boot from then on. Only the program is wanted.
+policy=/usr/sbin/policy-rc.d
+
+# install WHAT
+install() {
+    if [ ! -e "$policy" ]; then
+        trap 'rm -f "$policy"' EXIT
+        trap 'exit 1' HUP INT TERM
+        printf '#!/bin/sh\nexit 101\n' >"$policy"
+        chmod 755 "$policy"
+    fi
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get update -qq
+    look "$1" # a machine that has never heard of its packages could not say which Python it offers
+    echo "Installing:$packages" >&2
+    # shellcheck disable=SC2086 # a list of packages
+    apt-get install -y -qq --no-install-recommends $packages
+    case " $packages " in
+        *" openssh-server "*) disable ssh.service ssh.socket ;;
+    esac
+}
+
+# disable UNIT...: not at the next boot either.
+disable() {
+    command -v systemctl >/dev/null 2>&1 || return 0 # a container: nothing is started at boot
+    for unit in "$@"; do
+        if [ -e "/usr/lib/systemd/system/$unit" ] || [ -e "/lib/systemd/system/$unit" ]; then
+            systemctl disable --quiet "$unit"
+        fi
+    done
+}
+
+tell() {
+    echo "Missing on this system:$absent" >&2
+    if ! command -v apt-get >/dev/null 2>&1; then
+        echo "Install them with your package manager (Debian calls the packages:$packages), then try again." >&2
+        return
+    fi
+    echo "This installs them; then try again:" >&2
+    echo >&2
+    echo "    sudo apt-get update && sudo apt-get install -y --no-install-recommends$packages" >&2
+    case " $packages " in
+        *" openssh-server "*)
+            echo >&2
+            echo "openssh-server also starts its daemon. Only the program is needed:" >&2
+            echo "    sudo systemctl disable --now ssh.service ssh.socket" >&2
+            ;;
+    esac
+}
+
+look() {
+    packages=
+    absent=
+    need_python
+    case $1 in
+        python) ;;
+        demo) need_demo ;;
+        check) need_check ;;
+        test)
+            need_demo
+            need_check
+            need_test
+            ;;
+        *)
+            echo "usage: $0 python|demo|check|test" >&2
+            exit 2
+            ;;
+    esac
+}
+
+if [ "${1:-}" = which-python ]; then
+    find_python
+    exit
+fi
+look "${1:-}"
+[ -n "$absent" ] || exit 0
+if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null 2>&1; then
+    tell
+    exit 1
+fi
+echo "Missing on this system:$absent" >&2
+install "$1"
+look "$1"
+if [ -n "$absent" ]; then
+    echo "Still missing after installing$packages:$absent" >&2
+    exit 1
+fi

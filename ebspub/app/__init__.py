@@ -1,0 +1,1 @@
+"""What the commands do: the only place that wires configuration, store, clouds, steps and engine together."""

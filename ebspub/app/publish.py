@@ -1,0 +1,180 @@
+"""run, resume and cancel: choose jobs, take their leases, drive them, and say how it went."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from ebspub.app.runtime import Runtime
+from ebspub.aws.failures import AwsError, Cause
+from ebspub.engine.driver import GAVE_UP, Listener, start_over
+from ebspub.errors import BusyError, ConfigError, UsageError
+from ebspub.spec import JobSpec
+from ebspub.states import Status
+from ebspub.store import Job, events, jobs, tables
+
+
+@dataclass
+class Result:
+    """How a command's jobs ended, as they stand in the store afterwards."""
+
+    jobs: list[Job] = field(default_factory=list)
+    busy: list[Job] = field(default_factory=list)
+    #: How many of the jobs this process drove.
+    driven: int = 0
+    signal: int = 0
+    #: Calls were still under way when the process had to stop.
+    cut_short: bool = False
+
+    def of(self, *statuses: Status) -> list[Job]:
+        """Return the jobs that ended in one of ``statuses``."""
+        return [job for job in self.jobs if job.status in statuses]
+
+    @property
+    def exit_code(self) -> int:
+        """The documented exit code (:mod:`ebspub.errors`)."""
+        if self.signal:
+            return 128 + self.signal
+        if self.of(Status.FAILED):
+            return 3
+        if self.busy or self.of(Status.WAITING, Status.RUNNING, Status.CANCELLING):
+            return BusyError.exit_code
+        return 0
+
+
+def run(runtime: Runtime, specs: Sequence[JobSpec], listen: Listener) -> Result:
+    """Plan the jobs of ``specs``, skip what is registered, and drive the rest to registered."""
+    now = runtime.clock.now()
+    with runtime.store.read() as conn:
+        known = {job.id for job in jobs.find(conn, ids=[spec.job_id for spec in specs])}
+    fresh = [spec for spec in specs if spec.job_id not in known]
+    if fresh:
+        with runtime.store.write() as conn:
+            for spec in fresh:
+                if jobs.add(conn, spec, now):
+                    events.add(conn, spec.job_id, now, attempt=1, epoch=0, action="planned")
+    return _drive(runtime, [spec.job_id for spec in specs], listen, again=_go_again)
+
+
+def resume(runtime: Runtime, job_ids: Sequence[str], listen: Listener) -> Result:
+    """Go on with jobs at their last completed step: the given ones, or all that have not ended.
+
+    A cancelled job that is named starts from the beginning.
+    """
+    with runtime.store.read() as conn:
+        found = jobs.find(conn, ids=job_ids or None)
+    _all_known(job_ids, found)
+    if not job_ids:
+        found = [job for job in found if not job.ended]
+    return _drive(runtime, [job.id for job in found], listen, again=_revive if job_ids else _go_again)
+
+
+def cancel(runtime: Runtime, job_ids: Sequence[str], listen: Listener) -> Result:
+    """Stop jobs and remove what they made. A job that another process drives is cleaned up by that process."""
+    now = runtime.clock.now()
+    with runtime.store.write() as conn:
+        found = jobs.find(conn, ids=job_ids)
+        _all_known(job_ids, found)
+        for job in found:
+            if job.status is Status.DONE:
+                raise UsageError(
+                    f"{job.id} is registered as {job.ami_id}: there is nothing to cancel",
+                    todo="A published AMI is withdrawn by deregistering it.",
+                )
+        for job in found:
+            if jobs.request_cancel(conn, job.id, now):
+                events.add(conn, job.id, now, attempt=job.attempt, epoch=job.epoch, action="cancel-requested")
+    return _drive(runtime, [job.id for job in found], listen, again=lambda _job: {})
+
+
+def _all_known(job_ids: Sequence[str], found: Sequence[Job]) -> None:
+    unknown = sorted(set(job_ids) - {job.id for job in found})
+    if unknown:
+        raise UsageError(f"no such job: {', '.join(unknown)}", todo="`ebspub status` lists the jobs.")
+
+
+def _drive(
+    runtime: Runtime, job_ids: Sequence[str], listen: Listener, *, again: Callable[[Job], dict[str, Any]]
+) -> Result:
+    with runtime.store.read() as conn:
+        wanted = jobs.find(conn, ids=job_ids)
+    todo = [job for job in wanted if not job.ended or again(job)]
+    result = Result()
+    if todo:
+        accounts = _check_accounts(runtime, todo)
+        executor = ThreadPoolExecutor(max_workers=runtime.config.engine.workers, thread_name_prefix="ebspub")
+        scheduler = runtime.scheduler(listen, executor)
+        for job in todo:
+            _prepare(runtime, job, {**again(job), "account": accounts.get(job.id, job.account)})
+        with runtime.store.read() as conn:
+            taken = scheduler.claim(jobs.find(conn, ids=[job.id for job in todo]))
+        scheduler.run(runtime.stop.event)
+        result.cut_short = scheduler.under_way > 0
+        executor.shutdown(wait=not result.cut_short, cancel_futures=True)
+        result.driven = len(taken)
+        result.busy = [job for job in todo if job.id not in taken]
+    with runtime.store.read() as conn:
+        result.jobs = jobs.find(conn, ids=job_ids)
+    busy = {job.id for job in result.busy}
+    result.busy = [job for job in result.jobs if job.id in busy and not job.ended]
+    result.jobs = [job for job in result.jobs if job.id not in busy or job.ended]
+    result.signal = runtime.stop.signal
+    return result
+
+
+def _prepare(runtime: Runtime, job: Job, values: dict[str, Any]) -> None:
+    """Write what a fresh go of an undriven job begins with; one that a living process drives is left alone."""
+    now = runtime.clock.now()
+    idle = tables.jobs.c.lease_owner.is_(None) & (tables.jobs.c.epoch == job.epoch)
+    with runtime.store.write() as conn:
+        statement = tables.jobs.update().where(tables.jobs.c.id == job.id, idle)
+        changed = conn.execute(statement.values(updated_at=now, **values)).rowcount
+        if changed and job.status is not Status.WAITING:
+            events.add(conn, job.id, now, attempt=job.attempt, epoch=job.epoch, action="resumed")
+
+
+def _go_again(job: Job) -> dict[str, Any]:
+    """Return the values with which a job that has not ended goes on: tries, limits and waits begin anew."""
+    if job.ended:
+        return {}
+    facts = {key: value for key, value in job.facts.items() if key != GAVE_UP}
+    return {
+        "status": Status.WAITING.value,
+        "attempt_base": job.attempt,
+        "facts": facts,
+        "retries": 0,
+        "not_before": 0.0,
+        "step_started_at": None,
+    }
+
+
+def _revive(job: Job) -> dict[str, Any]:
+    """Like :func:`_go_again`; a cancelled job starts from the beginning."""
+    if job.status is not Status.CANCELLED:
+        return _go_again(job)
+    again = {**start_over(job), "attempt_base": job.attempt + 1, "status": Status.WAITING.value}
+    return {**again, "ended_at": None, "cancel_requested": False, "error": None, "not_before": 0.0}
+
+
+def _check_accounts(runtime: Runtime, todo: Sequence[Job]) -> dict[str, str]:
+    """Return the account of each job's credentials; a job begun in another account is not touched.
+
+    With the wrong credentials everything of a job would look lost, and it would be made again elsewhere.
+    """
+    accounts: dict[str, str] = {}
+    for job in todo:
+        try:
+            account = runtime.clients.account(job.spec.region)
+        except AwsError as error:
+            if error.cause is Cause.CREDENTIALS:
+                raise ConfigError(f"AWS credentials: {error.message}", todo=error.todo) from error
+            continue  # A region that does not answer is its own jobs' trouble: they say so.
+        if job.account not in (None, account):
+            raise UsageError(
+                f"{job.id} was begun in account {job.account}; the credentials in use are for {account}",
+                todo="Use the credentials (AWS_PROFILE) of that account, or another state database.",
+            )
+        accounts[job.id] = account
+    return accounts

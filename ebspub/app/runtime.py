@@ -1,0 +1,94 @@
+"""Wire the parts together."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from ebspub.aws.clients import BotoClients, Clients
+from ebspub.clock import Clock, SystemClock
+from ebspub.config import Config
+from ebspub.engine.driver import Listener, Tools
+from ebspub.engine.scheduler import Pace, Scheduler
+from ebspub.engine.shells import Shells
+from ebspub.remote.keys import Keyring
+from ebspub.remote.shell import Shell
+from ebspub.remote.ssh import connect
+from ebspub.steps import CANCEL, STEPS
+from ebspub.store import Job, Store
+from ebspub.store.leases import this_process
+
+#: Seconds for one attempt to reach a builder: connection, host key, login.
+_CONNECT_TIMEOUT = 15.0
+
+
+@dataclass
+class Stop:
+    """The wish to stop, set by a signal. ``signal`` is its number."""
+
+    event: threading.Event = field(default_factory=threading.Event)
+    signal: int = 0
+    wake: Callable[[], None] = lambda: None
+
+    def request(self, signal: int) -> None:
+        """Stop as soon as everything under way is resumable."""
+        self.signal = signal
+        self.event.set()
+        self.wake()
+
+
+@dataclass
+class Runtime:
+    """An open store, and what is needed to drive jobs in it."""
+
+    config: Config
+    store: Store
+    clock: Clock
+    clients: Clients
+    stop: Stop
+
+    def scheduler(self, listen: Listener, executor: ThreadPoolExecutor) -> Scheduler:
+        """Return a scheduler for this process."""
+        keyring = Keyring.open(self.config.state_folder() / "secret")
+        lease = self.config.engine.lease
+        tools = Tools(
+            store=self.store,
+            clock=self.clock,
+            keyring=keyring,
+            shells=Shells(open_shell, keyring),
+            steps=STEPS,
+            cleanup=CANCEL,
+            rng=random.Random(),
+            lease_time=lease,
+            listen=listen,
+            stopping=self.stop.event.is_set,
+        )
+        pace = Pace(poll_interval=self.config.engine.poll_interval, renew_interval=lease / 3)
+        scheduler = Scheduler(tools, self.clients, executor, owner=this_process(), pace=pace)
+        self.stop.wake = scheduler.wake.set
+        return scheduler
+
+
+def open_shell(job: Job, address: str, keyring: Keyring) -> Shell:
+    """Connect to the builder of a job's present attempt: it must hold the key that we gave it."""
+    builder = job.spec.builder
+    return connect(
+        address,
+        builder.ssh_port,
+        builder.ssh_user,
+        keyring.client_key(job.id, job.attempt),
+        keyring.host_key(job.id, job.attempt),
+        _CONNECT_TIMEOUT,
+    )
+
+
+@contextmanager
+def runtime(config: Config, stop: Stop | None = None) -> Iterator[Runtime]:
+    """Open the store (made or upgraded where needed) and hand out a runtime. Raises StoreError."""
+    with Store.open(config.store_url()) as store:
+        clients = BotoClients(workers=config.engine.workers)
+        yield Runtime(config, store, SystemClock(), clients, stop or Stop())

@@ -1,0 +1,92 @@
+"""boto3 clients, one pair per region and process.
+
+Readers are retried by botocore (adaptive mode: one client-side rate budget, shared by all callers in the region).
+Writers are not: botocore would repeat a CreateSnapshot whose answer was lost, and make a second one. What may be
+repeated, and how, is the engine's to decide. boto3's standard configuration applies: profiles, environment,
+AWS_ENDPOINT_URL, partitions.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import boto3
+from botocore.config import Config
+
+from ebspub import __version__
+from ebspub.aws.failures import calling
+
+if TYPE_CHECKING:
+    from mypy_boto3_ec2 import EC2Client
+    from mypy_boto3_ssm import SSMClient
+
+_TIMEOUTS = {"connect_timeout": 10, "read_timeout": 60}
+_AGENT = f"ebspub/{__version__}"
+
+
+@dataclass(frozen=True)
+class RegionClients:
+    """The clients of one region: ``reader`` may repeat a call by itself, ``writer`` never does."""
+
+    region: str
+    reader: EC2Client
+    writer: EC2Client
+    ssm: SSMClient
+
+
+class Clients(Protocol):
+    """Where clients come from; a simulation supplies its own."""
+
+    def region(self, region: str) -> RegionClients:
+        """Return the clients of a region, always the same ones."""
+
+    def account(self, region: str) -> str:
+        """Return the id of the account that the credentials belong to in the region's partition."""
+
+
+class BotoClients:
+    """Clients by boto3's standard configuration."""
+
+    def __init__(self, *, workers: int = 16) -> None:
+        self._session = boto3.session.Session()
+        self._lock = threading.Lock()
+        self._regions: dict[str, RegionClients] = {}
+        self._accounts: dict[str, str] = {}
+        pool = max(10, workers)
+        self._reading = Config(
+            retries={"mode": "adaptive", "total_max_attempts": 4},
+            max_pool_connections=pool,
+            user_agent_extra=_AGENT,
+            **_TIMEOUTS,  # type: ignore[arg-type]
+        )
+        self._writing = Config(
+            retries={"mode": "standard", "total_max_attempts": 1},
+            max_pool_connections=pool,
+            user_agent_extra=_AGENT,
+            **_TIMEOUTS,  # type: ignore[arg-type]
+        )
+
+    def region(self, region: str) -> RegionClients:
+        """Return the clients of ``region``."""
+        # boto3 sessions are not thread-safe while they make clients; the clients themselves are.
+        with self._lock:
+            if region not in self._regions:
+                with calling("creating a client"):
+                    self._regions[region] = RegionClients(
+                        region=region,
+                        reader=self._session.client("ec2", region_name=region, config=self._reading),
+                        writer=self._session.client("ec2", region_name=region, config=self._writing),
+                        ssm=self._session.client("ssm", region_name=region, config=self._reading),
+                    )
+            return self._regions[region]
+
+    def account(self, region: str) -> str:
+        """Return the account id, asked for once per partition."""
+        partition = self._session.get_partition_for_region(region)
+        if partition not in self._accounts:
+            with self._lock, calling("GetCallerIdentity"):
+                sts = self._session.client("sts", region_name=region, config=self._reading)
+                self._accounts[partition] = sts.get_caller_identity()["Account"]
+        return self._accounts[partition]

@@ -1,0 +1,170 @@
+"""What a failed AWS call means: may it be tried again, did it take effect, and what is the user to do.
+
+From EC2's error code list and the behaviour of the services (DESIGN, "EC2 as it really behaves"). The one question
+that matters for "nothing twice" is :attr:`AwsError.definite`: whether EC2 surely refused the call. A connection that
+broke, a 5xx or an ``InternalError`` says nothing: the call may have taken effect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectTimeoutError,
+    EndpointConnectionError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    ProfileNotFound,
+)
+
+from ebspub.errors import EbspubError
+
+
+class Cause(StrEnum):
+    """Kinds of failure, by what can be done about them."""
+
+    THROTTLED = "throttled"  #: refused for now; slow down
+    TRANSIENT = "transient"  #: no answer, or the service's own fault; may have taken effect
+    NOT_YET = "not-yet"  #: the thing is not visible yet, or not in the right state yet
+    CAPACITY = "capacity"  #: not here, or not this type: another zone or type may do
+    DUPLICATE = "duplicate"  #: the name is in use
+    TOKEN_SPENT = "token-spent"  #: the client token's resource is gone, or was made with other parameters
+    PERMISSION = "permission"
+    OPT_IN = "opt-in"
+    QUOTA = "quota"
+    CREDENTIALS = "credentials"
+    REFUSED = "refused"  #: anything else that EC2 says no to
+
+
+_BY_CODE: dict[str, Cause] = {
+    "RequestLimitExceeded": Cause.THROTTLED,
+    "Throttling": Cause.THROTTLED,
+    "ThrottlingException": Cause.THROTTLED,
+    "EC2ThrottledException": Cause.THROTTLED,
+    "SnapshotCreationPerVolumeRateExceeded": Cause.THROTTLED,
+    "ConcurrentSnapshotLimitExceeded": Cause.THROTTLED,
+    "InternalError": Cause.TRANSIENT,
+    "InternalFailure": Cause.TRANSIENT,
+    "ServiceUnavailable": Cause.TRANSIENT,
+    "Unavailable": Cause.TRANSIENT,
+    "RequestTimeout": Cause.TRANSIENT,
+    "IncorrectState": Cause.NOT_YET,
+    "IncorrectInstanceState": Cause.NOT_YET,
+    "VolumeInUse": Cause.NOT_YET,
+    "DependencyViolation": Cause.NOT_YET,
+    "InvalidAMIID.Unavailable": Cause.NOT_YET,
+    "InvalidSnapshot.InUse": Cause.NOT_YET,
+    "InsufficientInstanceCapacity": Cause.CAPACITY,
+    "InsufficientHostCapacity": Cause.CAPACITY,
+    "InsufficientFreeAddressesInSubnet": Cause.CAPACITY,
+    "InsufficientVolumeCapacity": Cause.CAPACITY,
+    "Unsupported": Cause.CAPACITY,
+    "MaxSpotInstanceCountExceeded": Cause.CAPACITY,
+    "InvalidAMIName.Duplicate": Cause.DUPLICATE,
+    "InvalidGroup.Duplicate": Cause.DUPLICATE,
+    "InvalidPermission.Duplicate": Cause.DUPLICATE,
+    "IdempotentParameterMismatch": Cause.TOKEN_SPENT,
+    "IdempotentInstanceTerminated": Cause.TOKEN_SPENT,
+    "UnauthorizedOperation": Cause.PERMISSION,
+    "AccessDenied": Cause.PERMISSION,
+    "AccessDeniedException": Cause.PERMISSION,
+    "OperationNotPermitted": Cause.PERMISSION,
+    "AuthFailure": Cause.OPT_IN,
+    "OptInRequired": Cause.OPT_IN,
+    "InstanceLimitExceeded": Cause.QUOTA,
+    "VcpuLimitExceeded": Cause.QUOTA,
+    "VolumeLimitExceeded": Cause.QUOTA,
+    "SnapshotLimitExceeded": Cause.QUOTA,
+    "ResourceLimitExceeded": Cause.QUOTA,
+    "SecurityGroupLimitExceeded": Cause.QUOTA,
+    "MaxConfigLimitExceededException": Cause.QUOTA,
+    "RequestExpired": Cause.CREDENTIALS,
+    "ExpiredToken": Cause.CREDENTIALS,
+    "ExpiredTokenException": Cause.CREDENTIALS,
+    "InvalidClientTokenId": Cause.CREDENTIALS,
+    "UnrecognizedClientException": Cause.CREDENTIALS,
+    "SignatureDoesNotMatch": Cause.CREDENTIALS,
+}
+
+_TODO: dict[Cause, str] = {
+    Cause.PERMISSION: "Grant the action to the credentials in use (examples/iam-policy.json), then `ebspub resume`.",
+    Cause.OPT_IN: "Enable the region for the account, or take it out of the configuration, then `ebspub resume`.",
+    Cause.QUOTA: "Raise the quota in Service Quotas, or free what fills it, then `ebspub resume`.",
+    Cause.CREDENTIALS: "Renew the AWS credentials, then `ebspub resume`.",
+    Cause.REFUSED: "Mend what EC2 names, then `ebspub resume`.",
+}
+
+#: Causes that waiting may mend.
+RETRYABLE = frozenset({Cause.THROTTLED, Cause.TRANSIENT, Cause.NOT_YET, Cause.CAPACITY})
+
+
+class AwsError(EbspubError):
+    """A call to AWS failed. ``code`` and ``request_id`` are AWS's own."""
+
+    def __init__(self, action: str, cause: Cause, *, code: str, message: str, request_id: str = "") -> None:
+        self.action = action
+        self.cause = cause
+        self.code = code
+        self.request_id = request_id
+        self.message = message
+        super().__init__(f"{action}: {code}: {message}", todo=_TODO.get(cause, ""))
+
+    @property
+    def definite(self) -> bool:
+        """Whether the call surely had no effect."""
+        return self.cause is not Cause.TRANSIENT
+
+    @property
+    def missing(self) -> bool:
+        """Whether EC2 says that the thing does not exist (or is not visible yet)."""
+        return self.code.endswith((".NotFound", "NotFound", ".Unknown"))
+
+
+def classify(action: str, error: ClientError | BotoCoreError) -> AwsError:
+    """Return what a botocore exception of the call ``action`` means."""
+    if isinstance(error, ClientError):
+        return _from_answer(action, error)
+    if isinstance(error, NoCredentialsError | PartialCredentialsError | ProfileNotFound):
+        return AwsError(action, Cause.CREDENTIALS, code=type(error).__name__, message=str(error))
+    if isinstance(error, EndpointConnectionError | ConnectTimeoutError):
+        # No connection was made, so nothing was sent: a definite refusal that is worth trying again.
+        return AwsError(action, Cause.THROTTLED, code=type(error).__name__, message=str(error))
+    return AwsError(action, Cause.TRANSIENT, code=type(error).__name__, message=str(error))
+
+
+def _from_answer(action: str, error: ClientError) -> AwsError:
+    answer = error.response
+    detail = answer.get("Error", {})
+    metadata = answer.get("ResponseMetadata", {})
+    code = str(detail.get("Code", "") or "Unknown")
+    status = int(metadata.get("HTTPStatusCode", 0) or 0)
+    cause = _BY_CODE.get(code)
+    if cause is None and (code.startswith("Client.") or code.startswith("Server.")):
+        cause = _BY_CODE.get(code.partition(".")[2])
+    if cause is None:
+        if status >= 500:
+            cause = Cause.TRANSIENT
+        else:
+            cause = Cause.NOT_YET if code.endswith("NotFound") else Cause.REFUSED
+    if code == "ResourceLimitExceeded" and "concurrent" in str(detail.get("Message", "")).lower():
+        cause = Cause.THROTTLED
+    return AwsError(
+        action,
+        cause,
+        code=code,
+        message=str(detail.get("Message", "")) or "(no message)",
+        request_id=str(metadata.get("RequestId", "") or answer.get("RequestId", "")),
+    )
+
+
+@contextmanager
+def calling(action: str) -> Iterator[None]:
+    """Turn what botocore raises into an :class:`AwsError` of the call ``action``."""
+    try:
+        yield
+    except (ClientError, BotoCoreError) as error:
+        raise classify(action, error) from error

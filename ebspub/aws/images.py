@@ -1,0 +1,110 @@
+"""AMIs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ebspub.aws.failures import calling
+from ebspub.aws.tags import as_dict, paged, specification
+from ebspub.spec import Registration
+
+if TYPE_CHECKING:
+    from mypy_boto3_ec2 import EC2Client
+
+#: States of an AMI that will not become available (botocore's waiter knows only `failed`).
+FAILED = frozenset({"failed", "error", "invalid", "deregistered"})
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """What DescribeImages says. ``snapshot`` is the root device's, found by name: it is not always mapping [0]."""
+
+    id: str
+    name: str
+    state: str
+    reason: str
+    architecture: str
+    root_device: str
+    snapshot: str
+    tags: Mapping[str, str]
+
+
+def parse(item: Mapping[str, Any]) -> Image:
+    """Return an Image from an item of DescribeImages."""
+    root = item.get("RootDeviceName", "") or ""
+    mappings = item.get("BlockDeviceMappings", ())
+    snapshot = next(
+        (m["Ebs"].get("SnapshotId", "") for m in mappings if m.get("DeviceName") == root and "Ebs" in m), ""
+    )
+    return Image(
+        id=item["ImageId"],
+        name=item.get("Name", "") or "",
+        state=item.get("State", "pending"),
+        reason=item.get("StateReason", {}).get("Message", "") or "",
+        architecture=item.get("Architecture", "") or "",
+        root_device=root,
+        snapshot=snapshot or "",
+        tags=as_dict(item.get("Tags")),
+    )
+
+
+def named(ec2: EC2Client, names: Sequence[str]) -> list[Image]:
+    """Return this account's AMIs of some names (at most 200), whoever registered them."""
+    with calling("DescribeImages"):
+        found = paged(
+            ec2.describe_images,
+            "Images",
+            Owners=["self"],
+            Filters=[{"Name": "name", "Values": [_literal(name) for name in names]}],
+            IncludeDisabled=True,
+        )
+    return [parse(item) for item in found]
+
+
+def get(ec2: EC2Client, image: str) -> Image | None:
+    """Return one AMI, anybody's; None where there is none that we may see."""
+    with calling("DescribeImages"):
+        found = paged(ec2.describe_images, "Images", Filters=[{"Name": "image-id", "Values": [image]}])
+    return parse(found[0]) if found else None
+
+
+def register(ec2: EC2Client, registration: Registration, request: Mapping[str, Any], *, tags: Mapping[str, str]) -> str:
+    """Register an AMI on ``request["snapshot"]``; return its id. The call takes no client token; its name is unique."""
+    root: dict[str, Any] = {
+        "SnapshotId": request["snapshot"],
+        "DeleteOnTermination": True,
+        "VolumeType": registration.volume_type,
+    }
+    mappings: list[dict[str, Any]] = [{"DeviceName": registration.root_device, "Ebs": root}]
+    mappings += [{"DeviceName": device, "VirtualName": name} for device, name in registration.ephemeral]
+    arguments: dict[str, Any] = {
+        "Name": registration.name,
+        "Description": registration.description,
+        "Architecture": registration.architecture,
+        "VirtualizationType": registration.virtualization,
+        "RootDeviceName": registration.root_device,
+        "BlockDeviceMappings": mappings,
+        "TagSpecifications": [specification("image", tags)],
+        "KernelId": registration.kernel_id,
+        "RamdiskId": registration.ramdisk_id,
+        "BootMode": registration.boot_mode,
+        "ImdsSupport": registration.imds if registration.imds == "v2.0" else None,
+        "EnaSupport": registration.ena or None,
+        "SriovNetSupport": "simple" if registration.sriov else None,
+    }
+    with calling("RegisterImage"):
+        answer = ec2.register_image(**{key: value for key, value in arguments.items() if value not in (None, "")})
+    return answer["ImageId"]
+
+
+def deregister(ec2: EC2Client, image: str) -> None:
+    """Deregister an AMI; its snapshot stays."""
+    with calling("DeregisterImage"):
+        ec2.deregister_image(ImageId=image)
+
+
+def _literal(value: str) -> str:
+    """Escape what EC2's filters take as wildcards."""
+    return value.replace("\\", "\\\\").replace("*", "\\*").replace("?", "\\?")

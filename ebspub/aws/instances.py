@@ -1,0 +1,99 @@
+"""Builders: EC2 instances."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ebspub.aws.failures import calling
+from ebspub.aws.tags import as_dict, of_jobs, paged, specification
+
+if TYPE_CHECKING:
+    from mypy_boto3_ec2 import EC2Client
+
+#: States out of which no builder comes back to us.
+LOST = frozenset({"shutting-down", "terminated", "stopping", "stopped"})
+GONE = frozenset({"terminated"})
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """What DescribeInstances says of a builder."""
+
+    id: str
+    state: str
+    zone: str
+    public_address: str
+    private_address: str
+    reason: str
+    tags: Mapping[str, str]
+
+
+def parse(item: Mapping[str, Any]) -> Instance:
+    """Return an Instance from an item of DescribeInstances or RunInstances."""
+    reason = item.get("StateReason", {})
+    return Instance(
+        id=item["InstanceId"],
+        state=item.get("State", {}).get("Name", "pending"),
+        zone=item.get("Placement", {}).get("AvailabilityZone", ""),
+        public_address=item.get("PublicIpAddress", "") or "",
+        private_address=item.get("PrivateIpAddress", "") or "",
+        reason=reason.get("Message", "") or reason.get("Code", "") or item.get("StateTransitionReason", ""),
+        tags=as_dict(item.get("Tags")),
+    )
+
+
+def describe(ec2: EC2Client, store: str, jobs: Sequence[str]) -> list[Instance]:
+    """Return the builders of some jobs (at most 200)."""
+    with calling("DescribeInstances"):
+        found = paged(ec2.describe_instances, "Reservations", Filters=of_jobs(store, jobs), MaxResults=1000)
+    return [parse(item) for reservation in found for item in reservation["Instances"]]
+
+
+def run(ec2: EC2Client, request: Mapping[str, Any], *, token: str, tags: Mapping[str, str], user_data: str) -> str:
+    """Launch a builder; return its id.
+
+    ``request``: image, instance_type, zone, subnet, groups, public, root ({device, size} or None), profile. IMDSv2
+    only, hop limit 1; when it shuts itself down it terminates, so that the dead-man timer leaves nothing.
+    """
+    interface: dict[str, Any] = {"DeviceIndex": 0, "Groups": list(request["groups"]), "DeleteOnTermination": True}
+    if request.get("public"):
+        interface["AssociatePublicIpAddress"] = True
+    if request.get("subnet"):
+        interface["SubnetId"] = request["subnet"]
+    arguments: dict[str, Any] = {
+        "ImageId": request["image"],
+        "InstanceType": request["instance_type"],
+        "MinCount": 1,
+        "MaxCount": 1,
+        "ClientToken": token,
+        "UserData": user_data,
+        "NetworkInterfaces": [interface],
+        "InstanceInitiatedShutdownBehavior": "terminate",
+        "MetadataOptions": {"HttpTokens": "required", "HttpPutResponseHopLimit": 1, "HttpEndpoint": "enabled"},
+        "TagSpecifications": [specification(kind, tags) for kind in ("instance", "volume", "network-interface")],
+    }
+    if request.get("zone"):
+        arguments["Placement"] = {"AvailabilityZone": request["zone"]}
+    if request.get("profile"):
+        arguments["IamInstanceProfile"] = {"Name": request["profile"]}
+    if request.get("root"):
+        root = request["root"]
+        ebs = {"VolumeSize": root["size"], "DeleteOnTermination": True}
+        arguments["BlockDeviceMappings"] = [{"DeviceName": root["device"], "Ebs": ebs}]
+    with calling("RunInstances"):
+        answer = ec2.run_instances(**arguments)
+    return answer["Instances"][0]["InstanceId"]
+
+
+def terminate(ec2: EC2Client, instance: str) -> None:
+    """Terminate a builder; calling it again is harmless."""
+    with calling("TerminateInstances"):
+        ec2.terminate_instances(InstanceIds=[instance])
+
+
+def console(ec2: EC2Client, instance: str) -> str:
+    """Return the latest console output of an instance, decoded; empty where there is none."""
+    with calling("GetConsoleOutput"):
+        return ec2.get_console_output(InstanceId=instance).get("Output", "") or ""

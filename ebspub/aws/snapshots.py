@@ -1,0 +1,63 @@
+"""EBS snapshots."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ebspub.aws.failures import calling
+from ebspub.aws.tags import as_dict, of_jobs, paged, specification
+
+if TYPE_CHECKING:
+    from mypy_boto3_ec2 import EC2Client
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What DescribeSnapshots says. ``progress`` is EC2's text, like `42%`."""
+
+    id: str
+    state: str
+    progress: str
+    volume: str
+    message: str
+    tags: Mapping[str, str]
+
+
+def parse(item: Mapping[str, Any]) -> Snapshot:
+    """Return a Snapshot from an item of DescribeSnapshots."""
+    return Snapshot(
+        id=item["SnapshotId"],
+        state=item.get("State", "pending"),
+        progress=item.get("Progress", "") or "",
+        volume=item.get("VolumeId", "") or "",
+        message=item.get("StateMessage", "") or "",
+        tags=as_dict(item.get("Tags")),
+    )
+
+
+def describe(ec2: EC2Client, store: str, jobs: Sequence[str]) -> list[Snapshot]:
+    """Return the snapshots of some jobs (at most 200)."""
+    with calling("DescribeSnapshots"):
+        found = paged(
+            ec2.describe_snapshots, "Snapshots", OwnerIds=["self"], Filters=of_jobs(store, jobs), MaxResults=1000
+        )
+    return [parse(item) for item in found]
+
+
+def create(ec2: EC2Client, request: Mapping[str, Any], *, tags: Mapping[str, str]) -> str:
+    """Snapshot a volume; return the snapshot's id. ``request``: volume, description. The call takes no client token."""
+    with calling("CreateSnapshot"):
+        answer = ec2.create_snapshot(
+            VolumeId=request["volume"],
+            Description=request["description"],
+            TagSpecifications=[specification("snapshot", tags)],
+        )
+    return answer["SnapshotId"]
+
+
+def delete(ec2: EC2Client, snapshot: str) -> None:
+    """Delete a snapshot that no AMI uses."""
+    with calling("DeleteSnapshot"):
+        ec2.delete_snapshot(SnapshotId=snapshot)

@@ -1,0 +1,61 @@
+"""Tags and tokens: by what we know our own again.
+
+Every resource carries these from the creating call on. ``ebspub:store`` names the database, so that two publishers in
+one account leave each other's alone; ``ebspub:job`` the job; ``ebspub:token`` the very intent, so that a lost answer
+is found again without any other mark.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mypy_boto3_ec2.literals import ResourceTypeType
+    from mypy_boto3_ec2.type_defs import FilterTypeDef, TagSpecificationTypeDef, TagTypeDef
+
+STORE = "ebspub:store"
+JOB = "ebspub:job"
+ATTEMPT = "ebspub:attempt"
+TOKEN = "ebspub:token"
+SOURCE = "ebspub:source-sha256"
+
+
+def token(store: str, job: str, attempt: int, purpose: str) -> str:
+    """Return the client token of one intent: deterministic, ASCII, at most 64 characters (EC2's limit)."""
+    digest = hashlib.sha256("\0".join((store, job, str(attempt), purpose)).encode()).hexdigest()
+    return f"ebspub-{digest[:40]}"
+
+
+def specification(kind: ResourceTypeType, tags: Mapping[str, str]) -> TagSpecificationTypeDef:
+    """Return the TagSpecification that sets ``tags`` in a creating call."""
+    return {"ResourceType": kind, "Tags": [{"Key": key, "Value": value} for key, value in tags.items()]}
+
+
+def as_dict(tags: Sequence[TagTypeDef] | None) -> dict[str, str]:
+    """Return the tags of an answer as a mapping."""
+    return {str(tag.get("Key", "")): str(tag.get("Value", "")) for tag in tags or ()}
+
+
+def of_jobs(store: str, jobs: Sequence[str]) -> list[FilterTypeDef]:
+    """Return the filters that select what a store made for some jobs (at most 200, EC2's limit per filter)."""
+    return [{"Name": f"tag:{STORE}", "Values": [store]}, {"Name": f"tag:{JOB}", "Values": list(jobs)}]
+
+
+def chunks(values: Iterable[str], size: int = 200) -> list[list[str]]:
+    """Split values into lists of at most ``size``: EC2 takes 200 values per filter."""
+    listed = sorted(set(values))
+    return [listed[start : start + size] for start in range(0, len(listed), size)]
+
+
+def paged(call: Any, key: str, **arguments: Any) -> list[Any]:
+    """Return the items under ``key`` of all pages of a describe call."""
+    items: list[Any] = []
+    while True:
+        answer = call(**arguments)
+        items.extend(answer.get(key, ()))
+        following = answer.get("NextToken")
+        if not following:
+            return items
+        arguments["NextToken"] = following

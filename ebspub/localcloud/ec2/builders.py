@@ -1,0 +1,48 @@
+"""The public builder images that every region knows, and the SSM parameters that name them."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime
+
+from moto.ssm.models import Parameter, SimpleSystemManagerBackend
+
+#: Canonical's account.
+OWNER = "099720109477"
+SERIAL = "20250610"
+ARCHITECTURES = {"amd64": "x86_64", "arm64": "arm64"}
+PARAMETER = "/aws/service/canonical/ubuntu/server/24.04/stable/current/{arch}/hvm/ebs-gp3/ami-id"
+CREATED = datetime(2025, 6, 10, 12, 0, 0, tzinfo=UTC)
+
+
+def image_id(region: str, arch: str) -> str:
+    """Return the id of the builder image of an arch (amd64, arm64) in a region; it is the same in every cloud."""
+    return "ami-" + hashlib.sha256(f"{region}/{arch}".encode()).hexdigest()[:17]
+
+
+def name(arch: str) -> str:
+    """Return the name of the builder image of an arch."""
+    return f"ubuntu/images/hvm-ssd-gp3/ubuntu-noble-24.04-{arch}-server-{SERIAL}"
+
+
+class ParameterBackend(SimpleSystemManagerBackend):  # type: ignore[misc, unused-ignore]
+    """moto's SSM with Canonical's public parameters."""
+
+    def __init__(self, region_name: str, account_id: str) -> None:
+        super().__init__(region_name, account_id)
+        for arch in ARCHITECTURES:
+            parameter = PARAMETER.format(arch=arch)
+            self._parameters[parameter].append(
+                Parameter(
+                    account_id=account_id,
+                    name=parameter,
+                    value=image_id(region_name, arch),
+                    parameter_type="String",
+                    description=None,
+                    allowed_pattern=None,
+                    keyid=None,
+                    last_modified_date=CREATED.replace(tzinfo=None),
+                    version=1,
+                    data_type="aws:ec2:image",
+                )
+            )

@@ -1,0 +1,108 @@
+"""Snapshots: the content of a volume at the moment of the call, which takes time to complete."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from moto.core.responses import ActionResult
+from moto.ec2.exceptions import InvalidSnapshotInUse
+from moto.ec2.models.elastic_block_store import Snapshot
+from moto.ec2.utils import random_snapshot_id
+
+from ebspub.localcloud import sparse
+from ebspub.localcloud.ec2.base import NounBackend, NounResponse, now
+from ebspub.localcloud.ec2.errors import refuse
+
+
+class CloudSnapshot(Snapshot):  # type: ignore[misc, unused-ignore]
+    """A snapshot with a size and a state of its own."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.born = now()
+        self.status = "pending"
+        self.size: int = self.volume.volume_size if isinstance(self.volume, Snapshot) else self.volume.size
+
+    @property
+    def volume_size(self) -> int:
+        """Size in GiB of the volume when the snapshot was taken."""
+        return self.size
+
+    @property
+    def progress(self) -> str:
+        """EC2's idea of how far it is."""
+        return "100%" if self.status == "completed" else "42%"
+
+
+class SnapshotBackend(NounBackend):
+    """Snapshots of one region."""
+
+    def create_snapshot(self, volume_id: str, *args: Any, **kwargs: Any) -> CloudSnapshot:
+        volume = self.get_volume(volume_id)
+        if volume.status not in {"available", "in-use"}:
+            refuse("IncorrectState", f"Volume '{volume_id}' is in the '{volume.status}' state.")
+        snapshot: CloudSnapshot = super().create_snapshot(volume_id, *args, **kwargs)
+        source = os.open(self.world.volume_file(volume_id), os.O_RDONLY | os.O_CLOEXEC)
+        # Whatever is written after the answer must not be in it, so the copy is made before; the lock is free meanwhile.
+        self.world.before_answering(lambda: self._freeze(snapshot, source))
+        return snapshot
+
+    def copy_snapshot(
+        self, source_snapshot_id: str, source_region: str, description: str, kms_key_id: str | None
+    ) -> CloudSnapshot:
+        origin = self.in_region(source_region).get_snapshot(source_snapshot_id)
+        if origin.status != "completed":
+            refuse("IncorrectState", f"Snapshot '{source_snapshot_id}' is not 'completed'.")
+        snapshot = CloudSnapshot(
+            self, random_snapshot_id(), volume=origin.volume, description=description or "", kms_key_id=kms_key_id
+        )
+        snapshot.size = origin.size
+        self.snapshots[snapshot.id] = snapshot
+        source = os.open(self.world.snapshot_file(origin.id), os.O_RDONLY | os.O_CLOEXEC)
+        self.world.background(lambda: self._freeze(snapshot, source))
+        return snapshot
+
+    def delete_snapshot(self, snapshot_id: str) -> Snapshot:
+        self.get_snapshot(snapshot_id)
+        for image in self.amis.values():
+            if snapshot_id in image.snapshot_ids:
+                raise InvalidSnapshotInUse(snapshot_id, image.id)
+        self.world.snapshot_file(snapshot_id).unlink(missing_ok=True)
+        return super().delete_snapshot(snapshot_id)
+
+    def in_region(self, region: str) -> SnapshotBackend:
+        """Return the backend of another region of the same account."""
+        from moto.ec2.models import ec2_backends
+
+        if region not in ec2_backends[self.account_id]:
+            refuse("InvalidParameterValue", f"Invalid value '{region}' for sourceRegion.")
+        backend: SnapshotBackend = ec2_backends[self.account_id][region]
+        return backend
+
+    def _freeze(self, snapshot: CloudSnapshot, source: int) -> None:
+        """Copy the content (the open file ``source``), then let the snapshot complete."""
+        file = self.world.snapshot_file(snapshot.id)
+        try:
+            sparse.copy(source, file)
+        finally:
+            os.close(source)
+        with self.world.lock:
+            if snapshot.id not in self.snapshots:
+                file.unlink()
+                return
+            end = "error" if self.world.is_doomed("snapshot") else "completed"
+
+            def complete() -> None:
+                snapshot.status = end
+
+            self.world.later(self.world.settings.delays.snapshot_pending, complete)
+
+
+class SnapshotResponse(NounResponse):
+    """Calls about snapshots."""
+
+    def describe_snapshots(self) -> ActionResult:
+        asked = self._get_param("SnapshotIds", [])
+        snapshots = super().describe_snapshots().result["Snapshots"]
+        return ActionResult({"Snapshots": self.seen(snapshots, asked, "InvalidSnapshot.NotFound")})

@@ -1,0 +1,1 @@
+"""Builder hosts: real SSH servers that stand for EC2 instances."""

@@ -1,0 +1,118 @@
+# shellcheck shell=sh
+# shellcheck disable=SC2154,SC2034 # the parts are one script
+# Copy the mounted tree `source` to the mounted tree `target`, and prove it.
+
+# usage DIRECTORY: "used free" in bytes, free with what is reserved for root.
+usage() {
+  # shellcheck disable=SC2046 # three numbers
+  set -- $(stat -f -c '%b %f %S' "$1")
+  echo "$((($1 - $2) * $3)) $(($2 * $3))"
+}
+
+copy_progress() {
+  used=$(usage target)
+  echo "${used% *} $wanted"
+}
+
+# cp and not a pipe of two tars: one program and one exit status, times to the nanosecond, and no limit of an archive format on
+# names, sizes, ids or attributes. Spelled out instead of -a, for which attributes that cannot be kept are no error.
+copy_tree() {
+  wanted=$(usage source)
+  wanted=${wanted% *}
+  room=$(usage target)
+  [ "${room#* }" -ge "$wanted" ] || fail too-small "the volume has room for ${room#* } bytes, the image's content needs $wanted"
+  ticker copy_progress
+  if [ -d target/lost+found ] && [ ! -e source/lost+found ]; then
+    try io rmdir target/lost+found
+  fi
+  status=0
+  cp -dR --preserve=mode,ownership,timestamps,links,xattr --sparse=always source/. target/ 2>copy.err || status=$?
+  tail -n 20 copy.err >&2
+  [ "$status" -eq 0 ] && return
+  ! grep -q 'No space left on device' copy.err || fail too-small "the image's content does not fit on the volume"
+  fail copy "cp ended with exit status $status: $(tail -n 1 copy.err)"
+}
+
+# Every step by itself, because a pipe would hide the exit status of its left side.
+in_tree() {
+  (cd "$1" && shift && "$@")
+}
+
+# describe TREE: write what can be said of it, sorted, into TREE.entries, .devices, .links, .xattrs and .sums. NUL ends a record
+# wherever a name stands as it is.
+describe() {
+  # Type, mode, owner, size, links, time, path, target. A directory's size is the file system's business.
+  # shellcheck disable=SC2016 # find's own format
+  in_tree "$1" find . -type d -printf '%y %m %U %G - %n %T@ %P\0' -o \
+    -printf '%y %m %U %G %s %n %T@ %P -> %l\0' >"$1.raw" &&
+    sort -z "$1.raw" >"$1.entries" &&
+    in_tree "$1" find . \( -type b -o -type c \) -print0 >"$1.raw" &&
+    sort -z "$1.raw" >"$1.list" &&
+    in_tree "$1" xargs -0 -r stat --printf '%t:%T %n\0' -- <"$1.list" >"$1.devices" &&
+    describe_links "$1" && describe_xattrs "$1" && describe_content "$1"
+}
+
+describe_content() {
+  in_tree "$1" find . -type f -print0 >"$1.raw" &&
+    sort -z "$1.raw" >"$1.list" &&
+    in_tree "$1" xargs -0 -r sha256sum -b -- <"$1.list" >"$1.sums"
+}
+
+# Which names are one file: inode numbers differ between the trees, the order of their first names does not.
+describe_links() {
+  # shellcheck disable=SC2016 # awk's own variables
+  in_tree "$1" find . ! -type d -links +1 -printf '%i %P\0' >"$1.raw" &&
+    tr '\n\0' '\001\n' <"$1.raw" >"$1.list" &&
+    sort -k 2 "$1.list" >"$1.raw" &&
+    awk '{ if (!($1 in first)) first[$1] = ++n; i = $1; sub(/^[0-9]+ /, ""); print first[i], $0 }' <"$1.raw" >"$1.links"
+}
+
+# Access control lists and capabilities are extended attributes, too.
+describe_xattrs() {
+  : >"$1.xattrs"
+  [ "$xattrs" = compared ] || return 0
+  # shellcheck disable=SC2016 # awk's own variables
+  in_tree "$1" find . -print0 >"$1.list" &&
+    in_tree "$1" xargs -0 -r getfattr -h -d -m - -e hex -- <"$1.list" >"$1.raw" &&
+    awk '/^# file: / { name = $0; next } NF { print name "\t" $0 }' <"$1.raw" >"$1.list" &&
+    sort "$1.list" >"$1.xattrs"
+}
+
+verify_trees() {
+  xattrs=unchecked
+  ! command -v getfattr >/dev/null 2>&1 || xattrs=compared
+  ticker verify_progress
+  describe source &
+  other=$!
+  status=0
+  describe target || status=$?
+  wait "$other" || fail verify "the image's tree cannot be read"
+  [ "$status" -eq 0 ] || fail verify "the volume's tree cannot be read"
+  for kind in entries devices links xattrs sums; do
+    cmp "source.$kind" "target.$kind" >&2 || differ "$kind"
+  done
+  tree_facts
+}
+
+verify_progress() { echo 0 0; }
+
+differ() {
+  tr '\0' '\n' <"source.$1" >source.list
+  tr '\0' '\n' <"target.$1" >target.list
+  first=$(diff source.list target.list | sed -n 's/^[<>]/&/p' | head -n 4 | tee /dev/stderr | tr '\n' ' ')
+  fail verify "the volume's tree is not the image's ($1): $first"
+}
+
+tree_facts() {
+  files=$(tr -dc '\0' <target.entries | wc -c) || fail verify "entries cannot be counted"
+  in_tree target find . -type f -printf '%i %s\n' >target.raw || fail verify "sizes cannot be read"
+  # shellcheck disable=SC2016 # awk's own variables
+  bytes=$(awk '!($1 in seen) { seen[$1] = 1; sum += $2 } END { printf "%.0f", sum }' <target.raw) ||
+    fail verify "sizes cannot be added"
+  digest=$(cat target.entries target.devices target.links target.xattrs target.sums | sha256sum) ||
+    fail verify "the tree's digest cannot be made"
+  fact files "$((files - 1))" # the root is no entry of the tree
+  fact bytes "$bytes"
+  fact digest "${digest%% *}"
+  fact xattrs "$xattrs"
+}

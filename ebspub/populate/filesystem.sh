@@ -1,0 +1,109 @@
+# shellcheck shell=sh
+# shellcheck disable=SC2154 # parameters of the task, and what the other parts set
+# The specification's way to fill a volume: download the published tarball, make a file system on the volume, extract the image,
+# mount it, copy, sync.
+
+is_mounted() {
+  grep -qF " $PWD/$1 " /proc/self/mountinfo
+}
+
+# A ticker that was just ended may still have a foot in the tree.
+unmount() {
+  tries=0
+  while is_mounted "$1" && ! umount "$1"; do
+    tries=$((tries + 1))
+    [ "$tries" -lt 20 ] || fail io "$1 cannot be unmounted"
+    sleep 0.2
+  done
+}
+
+# In a mount namespace of the task's own this is done by its end, too; where there is none, this is all there is.
+cleanup() {
+  for tree in target source; do
+    ! is_mounted "$tree" || umount "$tree" || umount -l "$tree"
+  done
+  rm -f ./*.raw ./*.list
+}
+
+find_volume() {
+  phase device
+  device=$(find_device "$volume_id" "$requested") || fail device "volume $volume_id is not attached as $requested or by its id"
+  reason=$(in_use "$device") && fail device "volume $volume_id ($device) must not be touched: $reason"
+  # After the first time, what is on it is our own.
+  if [ "$(cat claimed 2>/dev/null)" != "$volume_id" ]; then
+    reason=$(surprises "$device") && fail device "volume $volume_id ($device) is not fresh: $reason"
+  fi
+  :
+}
+
+claim_volume() {
+  write_file claimed "$volume_id" || fail io "the volume cannot be claimed"
+}
+
+mount_tree() {
+  mkdir -p "$2" || fail io "no mount point"
+  try io mount -t "$fs_type" -o "nosuid,nodev,noexec,$3" "$1" "$2"
+}
+
+fill_block_device() {
+  phase mkfs
+  claim_volume
+  "${family}_make" "$device"
+  phase copy
+  mount_tree image source "loop,ro$source_options"
+  mount_tree "$device" target "noatime$source_options"
+  copy_tree
+  phase verify
+  # Mounted anew, so that what is compared comes from the volume and not from memory.
+  unmount target
+  try io blockdev --flushbufs "$device"
+  mount_tree "$device" target "ro$source_options"
+  verify_trees
+  phase finish
+  unmount target
+  unmount source
+  try io sync
+  "${family}_finish" "$device"
+  try io blockdev --flushbufs "$device"
+}
+
+fill_file() {
+  [ "$family" = ext ] || fail unsupported-fs "without a block device only ext2, ext3 and ext4 can be copied, not $fs_type"
+  claim_volume
+  ext_mount_options source.super >source.options
+  image_write
+  image_verify
+  phase finish
+  ext_finish "$device"
+  image_facts
+  try io sync
+}
+
+main() {
+  rm -f facts log.*
+  cleanup
+  find_volume
+  get_artefact
+  extract
+  case $fs_type in
+  ext*) family=ext ;;
+  *) family=$fs_type ;;
+  esac
+  source_options=
+  "${family}_check_source"
+  if [ -b "$device" ]; then
+    fill_block_device
+    fact way mounted
+  else
+    fill_file
+    fact way blocks
+  fi
+  fact fs_type "$fs_type"
+  fact label "$fs_label"
+  fact uuid "$fs_uuid"
+  fact size "$size"
+  # The builder's disk is not the place to keep it; a failed task keeps it for the next start.
+  rm -f artefact image
+}
+
+main

@@ -1,0 +1,137 @@
+"""What a job is asked to do: one frozen document, written with the job when it is planned.
+
+A job never looks at the configuration again, so that editing the file while a job is in flight (or between a
+crash and ``ebspub resume``) cannot change what is registered. Documents are stored as JSON; fields that a later
+version adds carry defaults, so that older documents stay readable.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Arch = Literal["amd64", "arm64", "i386"]
+#: EC2's names for Ubuntu's arches.
+EC2_ARCHITECTURE: dict[str, Literal["x86_64", "arm64", "i386"]] = {
+    "amd64": "x86_64",
+    "arm64": "arm64",
+    "i386": "i386",
+}
+
+
+class Document(BaseModel):
+    """A frozen value; unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Source(Document):
+    """The published artefact that a build starts from."""
+
+    url: str = Field(description="http(s) URL from which the builder downloads the artefact.")
+    sha256: str | None = Field(default=None, description="Expected SHA-256 of the artefact, 64 hex digits.")
+    sums_url: str | None = Field(
+        default=None, description="URL of a SHA256SUMS file that names the artefact; used where sha256 is absent."
+    )
+
+
+class Builder(Document):
+    """The EC2 instance on which the volume is populated."""
+
+    image: str = Field(description="AMI id, or `ssm:/parameter/name` that holds one.")
+    instance_types: tuple[str, ...] = Field(description="In the order in which they are tried.", min_length=1)
+    zones: tuple[str, ...] = Field(default=(), description="Availability zones in the order tried; empty: EC2 chooses.")
+    subnets: tuple[str, ...] = Field(default=(), description="Subnet ids in the order tried; excludes zones.")
+    security_groups: tuple[str, ...] = Field(
+        default=(), description="Existing security group ids; empty: a temporary group open to ssh_cidr is made."
+    )
+    ssh_cidr: str = Field(description="IPv4 network from which the temporary security group admits SSH.")
+    ssh_user: str = Field(default="ubuntu", description="Login user of the builder image; needs sudo.")
+    ssh_port: int = Field(default=22, ge=1, le=65535, description="TCP port of the builder's SSH server.")
+    address: Literal["public", "private"] = Field(
+        default="public", description="Which of the builder's addresses the publisher connects to."
+    )
+    root_size: int | None = Field(default=None, ge=1, description="GiB of the builder's own root; default: its AMI's.")
+    instance_profile: str | None = Field(default=None, description="IAM instance profile name, if the builder needs one.")
+    dead_man: int = Field(default=1800, ge=60, description="Seconds without a publisher after which it shuts down.")
+
+
+class Volume(Document):
+    """The EBS volume that becomes the AMI's root snapshot."""
+
+    size: int = Field(ge=1, le=16384, description="GiB.")
+    type: Literal["standard", "gp2", "gp3", "io1", "io2"] = "gp3"
+    iops: int | None = Field(default=None, ge=100)
+    throughput: int | None = Field(default=None, ge=125, description="MiB/s, gp3 only.")
+
+
+class Registration(Document):
+    """What RegisterImage is told."""
+
+    name: str = Field(min_length=3, max_length=128)
+    description: str = Field(default="", max_length=255)
+    architecture: Literal["x86_64", "arm64", "i386"]
+    virtualization: Literal["hvm", "paravirtual"] = "hvm"
+    kernel_id: str | None = None
+    ramdisk_id: str | None = None
+    root_device: str = "/dev/sda1"
+    volume_type: Literal["standard", "gp2", "gp3", "io1", "io2"] = "gp3"
+    ephemeral: tuple[tuple[str, str], ...] = Field(
+        default=(), description="Pairs of device and virtual name: (`/dev/sdb`, `ephemeral0`)."
+    )
+    ena: bool = False
+    sriov: bool = False
+    boot_mode: Literal["legacy-bios", "uefi", "uefi-preferred"] | None = None
+    imds: Literal["v1.0", "v2.0"] | None = None
+
+
+Tags = Annotated[dict[str, str], Field(default_factory=dict)]
+
+
+class Limits(Document):
+    """Time limits and tries of one job, in seconds unless said otherwise."""
+
+    launch: float = Field(default=900.0, gt=0, description="Builder running and SSH answering.")
+    attach: float = Field(default=600.0, gt=0)
+    populate: float = Field(default=7200.0, gt=0)
+    snapshot: float = Field(default=7200.0, gt=0)
+    register_: float = Field(default=1800.0, gt=0, alias="register")
+    attempts: int = Field(default=3, ge=1, description="Builders and volumes that a job may use up before it fails.")
+    listing_lag: float = Field(
+        default=150.0, ge=0, description="How long EC2 may hide what was made (AWS: up to 2.5 minutes)."
+    )
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, serialize_by_alias=True)
+
+
+class JobSpec(Document):
+    """One build in one region for one arch.
+
+    The identity of a job is (suite, build, serial, arch, region). The label is not part of it: promoting a daily to
+    a release gives the same build another label and must never register it again.
+    """
+
+    suite: str
+    build: str
+    label: str
+    serial: str
+    version: str
+    arch: Arch
+    region: str
+    source: Source
+    builder: Builder
+    volume: Volume
+    registration: Registration
+    method: Literal["filesystem"] = "filesystem"
+    tags: Tags
+    limits: Limits = Limits()
+
+    @property
+    def job_id(self) -> str:
+        """The job's id, readable and unique: `lucid-server-20101020-amd64-us-east-1`."""
+        return f"{self.suite}-{self.build}-{self.serial}-{self.arch}-{self.region}"
+
+    def step_limit(self, step: str) -> float:
+        """Return the seconds that ``step`` may take."""
+        return float(getattr(self.limits, "register_" if step == "register" else step))

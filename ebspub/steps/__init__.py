@@ -1,0 +1,24 @@
+"""The five steps of the specification, one verb a file, and the removal of what a job leaves behind."""
+
+from __future__ import annotations
+
+from ebspub.engine.step import Step, Steps
+from ebspub.states import State
+from ebspub.steps.attach import Attach
+from ebspub.steps.cancel import Cancel
+from ebspub.steps.launch import Launch
+from ebspub.steps.populate import Populate
+from ebspub.steps.register import Register
+from ebspub.steps.snapshot import Snapshot
+
+#: The step that leads out of each state.
+STEPS: Steps = {
+    State.PENDING: Launch(),
+    State.LAUNCHED: Attach(),
+    State.ATTACHED: Populate(),
+    State.POPULATED: Snapshot(),
+    State.SNAPSHOTTED: Register(),
+}
+CANCEL: Step = Cancel()
+
+__all__ = ["CANCEL", "STEPS"]

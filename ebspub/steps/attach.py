@@ -1,0 +1,91 @@
+"""launched -> attached: an empty volume in the builder's zone, attached, and found on the builder by its id."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from ebspub.aws import volumes
+from ebspub.aws.volumes import Volume
+from ebspub.engine.effects import Making
+from ebspub.engine.outcome import Back, Done, Outcome, Wait
+from ebspub.engine.step import World
+from ebspub.populate.device import find_device
+from ebspub.states import Kind
+from ebspub.steps import builder
+from ebspub.store import Job
+
+#: Requested name; EC2 recommends /dev/sd[f-p]. Xen shows it as /dev/xvdf, Nitro as /dev/nvmeXn1 in any order.
+DEVICE = "/dev/sdf"
+
+
+class Attach:
+    """Create and attach the volume that becomes the AMI's root."""
+
+    name = "attach"
+    kinds = frozenset({Kind.INSTANCE, Kind.VOLUME})
+
+    def advance(self, job: Job, world: World) -> Outcome:
+        """Create, attach, and find it."""
+        seen = builder.living(job, world)
+        if isinstance(seen, Wait | Back):
+            return seen
+        row = job.current(Kind.VOLUME)
+        if row is None or row.resource_id is None:
+            return _create(job, world, seen.zone)
+        volume = world.view.volume(row.resource_id)
+        if volume is None:
+            if world.view.at <= (row.made_at or 0.0) + job.spec.limits.listing_lag:
+                return Wait(f"volume {row.resource_id} is not visible yet")
+            return Back("lose_volume", f"volume {row.resource_id} no longer exists")
+        if volume.state in ("error", "deleting", "deleted"):
+            return Back("lose_volume", f"volume {volume.id} is {volume.state}")
+        if volume.attachment is None:
+            return _attach(job, world, volume, seen.id)
+        return _find(job, world, volume, seen.id)
+
+    def overdue(self, job: Job) -> Outcome:
+        """A volume that is stuck is given up, and the builder with it: the trouble may be on either side."""
+        limit = job.spec.step_limit(self.name)
+        last = str((job.progress or {}).get("what", ""))
+        return Back("lose_volume", f"the volume was not attached within {limit:.0f} s: {last}")
+
+
+def _create(job: Job, world: World, zone: str) -> Outcome:
+    wanted = job.spec.volume
+    request = {
+        "zone": zone,
+        "size": wanted.size,
+        "type": wanted.type,
+        "iops": wanted.iops,
+        "throughput": wanted.throughput,
+    }
+
+    def call(told: Any, token: str, marks: dict[str, str]) -> str:
+        return volumes.create(world.clients.writer, told, token=token, tags=marks)
+
+    made = world.effects.make(
+        job, world.view, Making(Kind.VOLUME, "root", "CreateVolume", request, call, token_honoured=True)
+    )
+    return made if isinstance(made, Wait) else Wait(f"volume {made} is creating")
+
+
+def _attach(job: Job, world: World, volume: Volume, instance: str) -> Outcome:
+    if volume.state != "available":
+        return Wait(f"volume {volume.id} is {volume.state}")
+    attach = partial(volumes.attach, world.clients.writer, volume.id, instance, DEVICE)
+    world.effects.act(job, "AttachVolume", attach, target=volume.id)
+    return Wait(f"volume {volume.id} is attaching")
+
+
+def _find(job: Job, world: World, volume: Volume, instance: str) -> Outcome:
+    assert volume.attachment is not None
+    holder, _, state = volume.attachment
+    if holder != instance:
+        return Back("lose_volume", f"volume {volume.id} is attached to {holder}, not to our builder {instance}")
+    if state != "attached":
+        return Wait(f"volume {volume.id} is {state}")
+    device = find_device(world.shells.get(job), volume.id, DEVICE)
+    if device is None:
+        return Wait(f"volume {volume.id} is attached; the builder does not show it yet")
+    return Done({"device": device}, {"volume_id": volume.id})

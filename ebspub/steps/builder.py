@@ -1,0 +1,72 @@
+"""What several steps ask of the builder and of a published AMI."""
+
+from __future__ import annotations
+
+from ebspub.aws import images, instances, tags
+from ebspub.aws.failures import AwsError
+from ebspub.aws.images import Image
+from ebspub.aws.instances import Instance
+from ebspub.engine.outcome import Back, Done, Wait
+from ebspub.engine.step import World
+from ebspub.errors import NameTakenError
+from ebspub.states import Kind
+from ebspub.store import Job
+
+
+def living(job: Job, world: World) -> Instance | Wait | Back:
+    """Return the job's builder; or what to do because it is not visible (yet), or lost."""
+    row = job.current(Kind.INSTANCE)
+    if row is None or row.resource_id is None:
+        return Back("lose_builder", "the builder is no longer on record")
+    seen = world.view.instance(row.resource_id)
+    if seen is None:
+        if world.view.at <= (row.made_at or 0.0) + job.spec.limits.listing_lag:
+            return Wait(f"builder {row.resource_id} is not visible yet")
+        return Back("lose_builder", f"builder {row.resource_id} no longer exists")
+    if seen.state in instances.LOST:
+        return Back("lose_builder", f"builder {seen.id} is {seen.state}: {why_gone(world, seen)}")
+    return seen
+
+
+def why_gone(world: World, seen: Instance) -> str:
+    """Return why a builder is going: the dead-man timer's own word from the console, or EC2's reason."""
+    try:
+        lines = instances.console(world.clients.reader, seen.id).splitlines()
+    except AwsError:
+        lines = []
+    told = [line.strip() for line in lines if "ebspub:" in line]
+    return told[-1][-200:] if told else seen.reason or "no reason given"
+
+
+def address(job: Job, seen: Instance) -> str:
+    """Return the address at which the publisher reaches the builder; empty while it has none."""
+    return seen.public_address if job.spec.builder.address == "public" else seen.private_address
+
+
+def published(job: Job, world: World) -> Image | None:
+    """Return this account's AMI of the job's name if it is this very build; None where the name is free.
+
+    The same build: registered for the same job (suite, build, serial, arch, region) from the same source. Raises
+    NameTakenError for any other AMI of that name: a name is never taken away from anybody.
+    """
+    for image in world.view.images_named(job.spec.registration.name):
+        same_job = image.tags.get(tags.JOB) == job.id
+        source = job.spec.source.sha256
+        if same_job and (source is None or image.tags.get(tags.SOURCE) == source):
+            return image
+        what = "was registered from another source" if same_job else "is not this build"
+        raise NameTakenError(
+            f"{job.id}: the AMI name {image.name!r} is taken by {image.id}, which {what}",
+            todo="Publish under a new serial, or deregister that AMI if nobody needs it, then `ebspub resume`.",
+            code="InvalidAMIName.Duplicate",
+        )
+    return None
+
+
+def adopted(image: Image) -> Done | Wait:
+    """Finish the job with an AMI that exists already, once it is available."""
+    if image.state in images.FAILED:
+        return Wait(f"AMI {image.id} is {image.state}", after=5.0)
+    if image.state != "available":
+        return Wait(f"AMI {image.id} is {image.state}")
+    return Done({"adopted": image.id}, {"ami_id": image.id, "snapshot_id": image.snapshot}, trigger="adopt")

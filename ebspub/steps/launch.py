@@ -1,0 +1,198 @@
+"""pending -> launched: a builder runs and answers over SSH, authenticated both ways.
+
+Before anything is made: is this build published already (then its AMI is adopted), is its name somebody else's (then
+the job fails), and is anything left of an earlier attempt (then it is removed).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from functools import partial
+from typing import Any
+
+from ebspub.aws import groups, images, instances, parameters
+from ebspub.aws.failures import AwsError, Cause
+from ebspub.engine.driver import GAVE_UP
+from ebspub.engine.effects import Making
+from ebspub.engine.outcome import Back, Done, Outcome, Wait
+from ebspub.engine.step import World
+from ebspub.errors import HostKeyError, JobError, RemoteError
+from ebspub.remote.userdata import user_data
+from ebspub.states import Kind
+from ebspub.steps import builder, remains
+from ebspub.store import Job, Presence, Resource
+
+#: How long a fresh builder may offer another host key: until cloud-init has put ours in place.
+_FIRST_KEYS = 120.0
+
+
+class Launch:
+    """Run a builder."""
+
+    name = "launch"
+    kinds = frozenset(Kind)
+
+    def advance(self, job: Job, world: World) -> Outcome:
+        """See that the build is not published, clean up, make the group and the builder, connect."""
+        wait = remains.remove(job, world, [r for r in job.resources if r.attempt < job.attempt])
+        if wait is not None:
+            return wait
+        if GAVE_UP in job.facts:
+            told = job.facts[GAVE_UP]
+            raise JobError(told["message"], todo=told["todo"], code=told["code"], request_id=told["request_id"])
+        image = builder.published(job, world)
+        if image is not None:
+            return remains.remove(job, world, job.live()) or builder.adopted(image)
+        group = _group(job, world)
+        if isinstance(group, Wait):
+            return group
+        launched = _run(job, world, group)
+        return launched if isinstance(launched, Wait) else _reach(job, world)
+
+    def overdue(self, job: Job) -> Outcome:
+        """A builder that does not come up is given up."""
+        limit = job.spec.step_limit(self.name)
+        last = f": {job.error.message}" if job.error else ""
+        return Back("lose_builder", f"the builder did not answer over SSH within {limit:.0f} s{last}")
+
+
+def _group(job: Job, world: World) -> tuple[str, ...] | Wait:
+    """Return the builder's security groups: the configured ones, or a temporary one open to ssh_cidr only."""
+    wanted = job.spec.builder
+    if wanted.security_groups:
+        return wanted.security_groups
+    row = job.current(Kind.GROUP)
+    if row is None or row.resource_id is None:
+        request = row.request if row is not None else _group_request(job, world)
+        create = partial(_create_group, world)
+        made = world.effects.make(
+            job, world.view, Making(Kind.GROUP, "group", "CreateSecurityGroup", request, create, token_honoured=False)
+        )
+        return made if isinstance(made, Wait) else Wait(f"security group {made} made")
+    seen = world.view.group(row.resource_id)
+    if seen is None or wanted.ssh_port not in seen.open_ports:
+        admit = partial(_admit, world, row.resource_id, wanted.ssh_port, wanted.ssh_cidr)
+        world.effects.act(job, "AuthorizeSecurityGroupIngress", admit, target=row.resource_id)
+    return (row.resource_id,)
+
+
+def _group_request(job: Job, world: World) -> dict[str, Any]:
+    subnet = job.spec.builder.subnets[0] if job.spec.builder.subnets else None
+    vpc = groups.vpc_of(world.clients.reader, subnet)
+    if vpc is None:
+        raise JobError(
+            f"{job.id}: {job.spec.region} has no default VPC and no subnet is configured",
+            todo=f"Set builder.subnets under [regions.{job.spec.region}], then `ebspub resume`.",
+        )
+    unique = hashlib.sha256(f"{job.id}\0{job.attempt}\0{world.effects.store_id}".encode()).hexdigest()[:10]
+    return {"name": f"ebspub-{unique}", "vpc": vpc, "description": f"ebspub builder of {job.id}"[:255]}
+
+
+def _create_group(world: World, request: Any, _token: str, marks: dict[str, str]) -> str:
+    return groups.create(world.clients.writer, request, tags=marks)
+
+
+def _admit(world: World, group: str, port: int, cidr: str) -> None:
+    try:
+        groups.admit(world.clients.writer, group, port=port, cidr=cidr)
+    except AwsError as error:
+        if error.code != "InvalidPermission.Duplicate":
+            raise
+
+
+def _run(job: Job, world: World, group: tuple[str, ...]) -> Wait | str:
+    """Make the builder, in the next zone and type where the last had no capacity."""
+    spent = [r for r in job.resources if r.kind is Kind.INSTANCE and r.attempt == job.attempt]
+    live = [r for r in spent if r.presence is not Presence.GONE]
+    number = len(spent) - len(live)
+    request = live[-1].request if live else _candidate(job, world, group, number)
+    purpose = live[-1].purpose if live else f"builder.{number}"
+    text = user_data(
+        world.keyring.host_key(job.id, job.attempt),
+        world.keyring.client_key(job.id, job.attempt),
+        job.spec.builder.dead_man,
+    )
+
+    def call(told: Any, token: str, marks: dict[str, str]) -> str:
+        return instances.run(world.clients.writer, told, token=token, tags=marks, user_data=text)
+
+    fresh = not live or live[-1].resource_id is None
+    try:
+        made = world.effects.make(
+            job, world.view, Making(Kind.INSTANCE, purpose, "RunInstances", request, call, token_honoured=True)
+        )
+    except AwsError as error:
+        if error.cause is not Cause.CAPACITY or (number + 1) % len(_candidates(job)) == 0:
+            raise
+        return Wait(f"{request['instance_type']} in {_place(request)}: {error.code}; trying the next")
+    return Wait(f"builder {made} is starting") if fresh and not isinstance(made, Wait) else made
+
+
+def _candidates(job: Job) -> list[tuple[str, str | None, str | None]]:
+    """Return (instance type, zone, subnet) in the order in which they are tried: every place, then the next type."""
+    wanted = job.spec.builder
+    places: list[tuple[str | None, str | None]] = [(None, subnet) for subnet in wanted.subnets]
+    places = places or [(zone, None) for zone in wanted.zones] or [(None, None)]
+    return [(kind, zone, subnet) for kind in wanted.instance_types for zone, subnet in places]
+
+
+def _candidate(job: Job, world: World, group: tuple[str, ...], number: int) -> dict[str, Any]:
+    candidates = _candidates(job)
+    kind, zone, subnet = candidates[number % len(candidates)]
+    wanted = job.spec.builder
+    image = parameters.image_id(world.clients.ssm, wanted.image)
+    request: dict[str, Any] = {
+        "image": image,
+        "instance_type": kind,
+        "zone": zone,
+        "subnet": subnet,
+        "groups": list(group),
+        "public": wanted.address == "public",
+        "profile": wanted.instance_profile,
+        "root": None,
+    }
+    if wanted.root_size is not None:
+        found = images.get(world.clients.reader, image)
+        if found is None:
+            raise JobError(
+                f"{job.id}: the builder image {image} does not exist in {job.spec.region}",
+                todo="Name another in builder.images, then `ebspub cancel` this job and run again.",
+                code="InvalidAMIID.NotFound",
+            )
+        request["root"] = {"device": found.root_device, "size": wanted.root_size}
+    return request
+
+
+def _place(request: Any) -> str:
+    return request["zone"] or request["subnet"] or "any zone"
+
+
+def _reach(job: Job, world: World) -> Outcome:
+    """Wait until the builder runs and an authenticated command succeeds."""
+    seen = builder.living(job, world)
+    if isinstance(seen, Wait | Back):
+        return seen
+    where = builder.address(job, seen)
+    if seen.state != "running" or not where:
+        return Wait(f"builder {seen.id} is {seen.state}")
+    facts = {"zone": seen.zone, "address": where}
+    if job.facts.get("address") != where:
+        world.effects.note(job, **facts)
+        return Wait(f"builder {seen.id} runs; waiting for SSH on {where}")
+    try:
+        world.shells.get(job).run("true", timeout=30.0)
+    except HostKeyError:
+        if world.clock.now() < (_made_at(job) or 0.0) + _FIRST_KEYS:
+            return Wait(f"builder {seen.id} does not show its host key yet", after=2.0)
+        raise
+    except RemoteError as error:
+        world.shells.drop(job.id)
+        return Wait(f"builder {seen.id} runs; waiting for SSH on {where}: {error.what}")
+    row = job.current(Kind.INSTANCE)
+    launched = {"instance_type": row.request["instance_type"], "builder_image": row.request["image"]} if row else {}
+    return Done({**facts, **launched}, {"instance_id": seen.id})
+
+
+def _made_at(job: Job) -> float | None:
+    row: Resource | None = job.current(Kind.INSTANCE)
+    return row.made_at if row is not None else None

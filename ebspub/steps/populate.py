@@ -1,0 +1,74 @@
+"""attached -> populated: the source's content is on the volume, proved.
+
+The work runs on the builder, detached from the connection; this step starts it, looks at its progress, and takes its
+result. Starting is idempotent, so a publisher that died meanwhile re-attaches by looking.
+"""
+
+from __future__ import annotations
+
+
+from ebspub.engine.outcome import Back, Done, Outcome, Wait
+from ebspub.engine.step import World
+from ebspub.errors import JobError, RemoteError, VerificationError
+from ebspub.populate import METHODS
+from ebspub.remote import detached
+from ebspub.states import Kind
+from ebspub.steps import builder
+from ebspub.steps.attach import DEVICE
+from ebspub.store import Job
+
+#: Consecutive failures to reach a running builder before it counts as lost: about five minutes with back-off.
+_UNREACHABLE = 12
+
+
+class Populate:
+    """Fill the volume by the job's method."""
+
+    name = "populate"
+    kinds = frozenset({Kind.INSTANCE, Kind.VOLUME})
+
+    def advance(self, job: Job, world: World) -> Outcome:
+        """Start the work, or look at it."""
+        seen = builder.living(job, world)
+        if isinstance(seen, Wait | Back):
+            return seen
+        volume = world.view.volume(job.volume_id)
+        if volume is None or volume.attachment is None or volume.attachment[0] != seen.id:
+            return Back("lose_volume", f"volume {job.volume_id} is no longer attached to builder {seen.id}")
+        method = METHODS[job.spec.method]
+        task = method.task(job.spec, volume_id=volume.id, device=DEVICE, attempt=job.attempt)
+        try:
+            shell = world.shells.get(job)
+            report = detached.poll(shell, task)
+            if isinstance(report, detached.Absent):
+                detached.start(shell, task)
+                return Wait("starting", progress={"phase": "start"})
+        except RemoteError as error:
+            if job.retries + 1 >= _UNREACHABLE:
+                return Back("lose_builder", f"builder {seen.id} runs but cannot be reached: {error.what}", "ssh")
+            raise
+        if isinstance(report, detached.Running):
+            progress = {"phase": report.phase, "done": report.done, "total": report.total}
+            return Wait(report.phase, progress=progress)
+        if isinstance(report, detached.Failed):
+            return _failed(job, report)
+        return Done(method.facts(report.facts).as_json())
+
+    def overdue(self, job: Job) -> Outcome:
+        """A copy that takes too long is given up, builder and volume with it."""
+        limit = job.spec.step_limit(self.name)
+        phase = (job.progress or {}).get("phase", "start")
+        return Back("lose_builder", f"populating took longer than {limit:.0f} s (last phase: {phase})")
+
+
+def _failed(job: Job, report: detached.Failed) -> Outcome:
+    method = METHODS[job.spec.method]
+    what = f"{report.phase}: {report.message}"
+    if report.code not in method.fatal_codes:
+        return Back("lose_builder", f"populating failed in {what}", report.code)
+    kind = VerificationError if report.code == "checksum" else JobError
+    raise kind(
+        f"{job.id}: populating failed in {what}",
+        todo=f"Look at the source {job.spec.source.url}; another attempt cannot mend this.",
+        code=report.code,
+    )

@@ -1,0 +1,103 @@
+"""populated -> snapshotted: terminate the builder, detach, snapshot, wait until it leaves pending, delete the volume.
+
+In the specification's order: nothing can write to the volume any more when it is snapshotted, and the volume, the
+only copy of an hour's work, is deleted only when its snapshot is complete.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from ebspub.aws import snapshots, volumes
+from ebspub.engine.effects import Making
+from ebspub.engine.outcome import Back, Done, Outcome, Wait
+from ebspub.engine.step import World
+from ebspub.errors import JobError
+from ebspub.states import Kind
+from ebspub.steps import remains
+from ebspub.store import Job
+
+
+class Snapshot:
+    """Snapshot the populated volume."""
+
+    name = "snapshot"
+    kinds = frozenset({Kind.INSTANCE, Kind.VOLUME, Kind.SNAPSHOT, Kind.GROUP})
+
+    def advance(self, job: Job, world: World) -> Outcome:
+        """Take apart what populated the volume; snapshot it; then delete it."""
+        wait = remains.remove(job, world, job.live(Kind.INSTANCE))
+        if wait is not None:
+            return wait
+        row = job.current(Kind.SNAPSHOT)
+        if row is None or row.resource_id is None:
+            return _create(job, world)
+        seen = world.view.snapshot(row.resource_id)
+        if seen is None:
+            if world.view.at <= (row.made_at or 0.0) + job.spec.limits.listing_lag:
+                return Wait(f"snapshot {row.resource_id} is not visible yet")
+            world.effects.forget(job, row, "no longer exists")
+            return Wait(f"snapshot {row.resource_id} no longer exists")
+        if seen.state == "error":
+            return _failed(job, world, seen.message)
+        if seen.state != "completed":
+            return Wait(f"snapshot {seen.id} is {seen.state}", progress={"phase": "snapshot", "percent": seen.progress})
+        wait = remains.remove(job, world, job.live(Kind.INSTANCE, Kind.VOLUME, Kind.GROUP))
+        return wait or Done({}, {"snapshot_id": seen.id})
+
+    def overdue(self, job: Job) -> Outcome:
+        """The volume is kept: `resume` looks at the snapshot again with a fresh limit."""
+        limit = job.spec.step_limit(self.name)
+        last = str((job.progress or {}).get("what", ""))
+        raise JobError(
+            f"{job.id}: the snapshot was not complete within {limit:.0f} s: {last}",
+            todo="`ebspub resume` goes on waiting; raise limits.snapshot if EC2 is simply slow.",
+            code="deadline",
+        )
+
+
+def _create(job: Job, world: World) -> Outcome:
+    """Snapshot the volume, once it is free."""
+    volume = world.view.volume(job.volume_id)
+    row = job.current(Kind.VOLUME)
+    if volume is None or row is None:
+        if row is not None and world.view.at <= (row.made_at or 0.0) + job.spec.limits.listing_lag:
+            return Wait(f"volume {job.volume_id} is not visible yet")
+        return Back("lose_volume", f"volume {job.volume_id} no longer exists")
+    if volume.attachment is not None:
+        if volume.attachment[2] != "detaching":
+            detach = partial(volumes.detach, world.clients.writer, volume.id)
+            world.effects.act(job, "DetachVolume", detach, target=volume.id)
+        return Wait(f"volume {volume.id} is detaching")
+    if volume.state != "available":
+        return Wait(f"volume {volume.id} is {volume.state}")
+    spent = sum(1 for r in job.resources if r.kind is Kind.SNAPSHOT and r.attempt == job.attempt and r.gone_at)
+    request = {"volume": volume.id, "description": _description(job)}
+
+    def call(told: Any, _token: str, marks: dict[str, str]) -> str:
+        return snapshots.create(world.clients.writer, told, tags=marks)
+
+    made = world.effects.make(
+        job,
+        world.view,
+        Making(Kind.SNAPSHOT, f"snapshot.{spent}", "CreateSnapshot", request, call, token_honoured=False),
+    )
+    return made if isinstance(made, Wait) else Wait(f"snapshot {made} is pending")
+
+
+def _description(job: Job) -> str:
+    return f"{job.spec.registration.name} (ebspub {job.id})"[:255]
+
+
+def _failed(job: Job, world: World, message: str) -> Outcome:
+    """A snapshot in `error` is deleted and taken again from the volume, a bounded number of times."""
+    spent = [r for r in job.resources if r.kind is Kind.SNAPSHOT and r.attempt == job.attempt]
+    wait = remains.remove(job, world, spent)
+    if len(spent) >= job.spec.limits.attempts:
+        raise JobError(
+            f"{job.id}: EC2 failed {len(spent)} snapshots of volume {job.volume_id}: {message or 'no reason given'}",
+            todo="The populated volume is kept: `ebspub resume` takes another snapshot of it.",
+            code="snapshot-error",
+        )
+    return wait or Wait(f"the snapshot failed ({message or 'no reason given'}); taking another")

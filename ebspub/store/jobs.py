@@ -1,0 +1,152 @@
+"""Job rows: plan, read, change.
+
+Every change of a driven job goes through :func:`change`, which checks the lease's owner and epoch in the same
+statement: a process that lost its lease changes nothing, whatever it still believes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from ebspub.errors import LeaseLostError
+from ebspub.spec import JobSpec
+from ebspub.states import Kind, State, Status
+from ebspub.store import tables
+from ebspub.store.records import Failure, Job, Lease, Resource
+from ebspub.store.tables import EffectStatus, Presence
+
+_JOBS = tables.jobs
+_RESOURCES = tables.resources
+_EFFECTS = tables.effects
+
+
+def add(conn: sa.Connection, spec: JobSpec, now: float) -> bool:
+    """Plan a job in state pending; False where the build has a job in that region and arch already."""
+    if conn.execute(sa.select(_JOBS.c.id).where(*_identity(spec))).first() is not None:
+        return False
+    conn.execute(
+        _JOBS.insert(),
+        {
+            "id": spec.job_id,
+            **{
+                name: getattr(spec, name) for name in ("suite", "build", "label", "serial", "version", "arch", "region")
+            },
+            "spec": spec.model_dump(mode="json"),
+            "state": State.PENDING.value,
+            "status": Status.WAITING.value,
+            "attempt": 1,
+            "attempt_base": 1,
+            "facts": {},
+            "retries": 0,
+            "not_before": 0.0,
+            "cancel_requested": False,
+            "epoch": 0,
+            "created_at": now,
+            "updated_at": now,
+        },
+    )
+    return True
+
+
+def _identity(spec: JobSpec) -> list[sa.ColumnElement[bool]]:
+    return [_JOBS.c[name] == getattr(spec, name) for name in ("suite", "build", "serial", "arch", "region")]
+
+
+def get(conn: sa.Connection, job_id: str) -> Job | None:
+    """Return a job with its resources."""
+    row = conn.execute(sa.select(_JOBS).where(_JOBS.c.id == job_id)).mappings().first()
+    return None if row is None else _job(row, _resources(conn, [job_id]).get(job_id, ()))
+
+
+def find(
+    conn: sa.Connection,
+    *,
+    ids: Sequence[str] | None = None,
+    statuses: Iterable[Status] | None = None,
+    builds: Sequence[str] = (),
+    regions: Sequence[str] = (),
+) -> list[Job]:
+    """Return jobs in the order in which they were planned.
+
+    ``builds`` are matched against the suite, the serial, ``suite-build`` and ``suite-build-serial``.
+    """
+    query = sa.select(_JOBS).order_by(_JOBS.c.created_at, _JOBS.c.id)
+    if ids is not None:
+        query = query.where(_JOBS.c.id.in_(ids))
+    if statuses is not None:
+        query = query.where(_JOBS.c.status.in_([status.value for status in statuses]))
+    if regions:
+        query = query.where(_JOBS.c.region.in_(regions))
+    if builds:
+        name = _JOBS.c.suite + "-" + _JOBS.c.build
+        full = name + "-" + _JOBS.c.serial
+        query = query.where(sa.or_(*(column.in_(builds) for column in (_JOBS.c.suite, _JOBS.c.serial, name, full))))
+    rows = conn.execute(query).mappings().all()
+    made = _resources(conn, [row["id"] for row in rows])
+    return [_job(row, made.get(row["id"], ())) for row in rows]
+
+
+def change(conn: sa.Connection, job_id: str, lease: Lease, now: float, **values: Any) -> None:
+    """Change a job that this process drives.
+
+    Raises :class:`LeaseLostError` where another process has taken it (the caller's transaction must roll back).
+    """
+    statement = (
+        _JOBS.update()
+        .where(_JOBS.c.id == job_id, _JOBS.c.epoch == lease.epoch, _JOBS.c.lease_owner == lease.owner)
+        .values(updated_at=now, **values)
+    )
+    if conn.execute(statement).rowcount != 1:
+        raise LeaseLostError(
+            f"{job_id}: another process took this job over", todo="Nothing to do: that process goes on with it."
+        )
+
+
+def request_cancel(conn: sa.Connection, job_id: str, now: float) -> bool:
+    """Ask whoever drives the job to stop and clean up; False where the job has ended."""
+    statement = (
+        _JOBS.update()
+        .where(_JOBS.c.id == job_id, _JOBS.c.ended_at.is_(None))
+        .values(cancel_requested=True, updated_at=now)
+    )
+    return conn.execute(statement).rowcount == 1
+
+
+def _job(row: sa.RowMapping, made: Sequence[Resource]) -> Job:
+    owner = row["lease_owner"]
+    plain = ("id", "label", "account", "attempt", "attempt_base", "instance_id", "volume_id", "snapshot_id", "ami_id")
+    more = ("facts", "step_started_at", "progress", "retries", "not_before", "cancel_requested", "epoch")
+    times = ("created_at", "updated_at", "ended_at")
+    return Job(
+        **{name: row[name] for name in (*plain, *more, *times)},
+        spec=JobSpec.model_validate(row["spec"]),
+        state=State(row["state"]),
+        status=Status(row["status"]),
+        error=Failure.from_json(row["error"]),
+        lease=None if owner is None else Lease(owner, row["lease_until"], row["epoch"]),
+        resources=tuple(made),
+    )
+
+
+def _resources(conn: sa.Connection, job_ids: Sequence[str]) -> dict[str, list[Resource]]:
+    opened = (
+        sa.select(sa.func.max(_EFFECTS.c.opened_at))
+        .where(_EFFECTS.c.resource == _RESOURCES.c.id, _EFFECTS.c.status == EffectStatus.OPEN.value)
+        .scalar_subquery()
+    )
+    found: dict[str, list[Resource]] = {}
+    for start in range(0, len(job_ids), 500):
+        query = (
+            sa.select(_RESOURCES, opened.label("unsettled_since"))
+            .where(_RESOURCES.c.job_id.in_(job_ids[start : start + 500]))
+            .order_by(_RESOURCES.c.id)
+        )
+        for row in conn.execute(query).mappings():
+            values = {**row, "kind": Kind(row["kind"]), "presence": Presence(row["presence"])}
+            if values["presence"] is not Presence.INTENDED:
+                values["unsettled_since"] = None
+            found.setdefault(row["job_id"], []).append(Resource(**values))
+    return found

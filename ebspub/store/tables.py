@@ -1,0 +1,197 @@
+"""The tables: what a row may be is the database's to say, so that no defect of ours can write an impossible one.
+
+Times are seconds since the epoch (UTC) as double precision. Enumerations are short strings held by CHECK
+constraints, which SQLite and PostgreSQL both enforce.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import sqlalchemy as sa
+
+from ebspub.states import Kind, State, Status
+
+
+class Presence(StrEnum):
+    """What is known of a resource."""
+
+    INTENDED = "intended"  #: about to be made, or made with the answer lost
+    PRESENT = "present"  #: made, and its id recorded
+    GONE = "gone"  #: removed, or never made
+
+
+class EffectStatus(StrEnum):
+    """What became of a call."""
+
+    OPEN = "open"  #: the intent is committed, no outcome is known
+    DONE = "done"
+    FAILED = "failed"  #: EC2 refused it: nothing was changed
+
+
+metadata = sa.MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+def _one_of(column: str, words: type[StrEnum], name: str) -> sa.CheckConstraint:
+    listed = ", ".join(f"'{word.value}'" for word in words)
+    return sa.CheckConstraint(f"{column} IN ({listed})", name=name)
+
+
+#: One row: who this database is. Its id is in every tag and token that we make.
+meta = sa.Table(
+    "meta",
+    metadata,
+    sa.Column("key", sa.String(40), primary_key=True),
+    sa.Column("value", sa.Text, nullable=False),
+)
+
+jobs = sa.Table(
+    "jobs",
+    metadata,
+    sa.Column("id", sa.String(255), primary_key=True),
+    sa.Column("suite", sa.String(64), nullable=False),
+    sa.Column("build", sa.String(64), nullable=False),
+    sa.Column("label", sa.String(64), nullable=False),
+    sa.Column("serial", sa.String(32), nullable=False),
+    sa.Column("version", sa.String(32), nullable=False),
+    sa.Column("arch", sa.String(16), nullable=False),
+    sa.Column("region", sa.String(32), nullable=False),
+    sa.Column("account", sa.String(32)),
+    sa.Column("spec", sa.JSON, nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("status", sa.String(16), nullable=False),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    # The attempt at which the present go began: a resumed job has its full number of attempts again.
+    sa.Column("attempt_base", sa.Integer, nullable=False),
+    sa.Column("instance_id", sa.String(32)),
+    sa.Column("volume_id", sa.String(32)),
+    sa.Column("snapshot_id", sa.String(32)),
+    sa.Column("ami_id", sa.String(32)),
+    sa.Column("facts", sa.JSON, nullable=False),
+    sa.Column("step_started_at", sa.Double),
+    sa.Column("progress", sa.JSON(none_as_null=True)),
+    sa.Column("retries", sa.Integer, nullable=False),
+    sa.Column("not_before", sa.Double, nullable=False),
+    sa.Column("error", sa.JSON(none_as_null=True)),
+    sa.Column("cancel_requested", sa.Boolean, nullable=False),
+    sa.Column("lease_owner", sa.String(255)),
+    sa.Column("lease_until", sa.Double),
+    sa.Column("epoch", sa.Integer, nullable=False),
+    sa.Column("created_at", sa.Double, nullable=False),
+    sa.Column("updated_at", sa.Double, nullable=False),
+    sa.Column("ended_at", sa.Double),
+    sa.UniqueConstraint("suite", "build", "serial", "arch", "region"),
+    _one_of("state", State, "state"),
+    _one_of("status", Status, "status"),
+    sa.CheckConstraint("attempt >= attempt_base AND attempt_base >= 1", name="attempt"),
+    sa.CheckConstraint("epoch >= 0 AND retries >= 0", name="counters"),
+    sa.CheckConstraint("state NOT IN ('launched', 'attached') OR instance_id IS NOT NULL", name="builder"),
+    sa.CheckConstraint("state NOT IN ('attached', 'populated') OR volume_id IS NOT NULL", name="volume"),
+    sa.CheckConstraint("state <> 'snapshotted' OR snapshot_id IS NOT NULL", name="snapshot"),
+    sa.CheckConstraint("state <> 'registered' OR (ami_id IS NOT NULL AND snapshot_id IS NOT NULL)", name="image"),
+    sa.CheckConstraint("(state = 'registered') = (status = 'done')", name="done"),
+    sa.CheckConstraint("(ended_at IS NOT NULL) = (status IN ('done', 'cancelled'))", name="ended"),
+    sa.CheckConstraint("(lease_owner IS NULL) = (lease_until IS NULL)", name="lease"),
+    sa.CheckConstraint("(status IN ('running', 'cancelling')) = (lease_owner IS NOT NULL)", name="driven"),
+    sa.CheckConstraint("status <> 'failed' OR error IS NOT NULL", name="failed"),
+    sa.Index("ix_jobs_status", "status"),
+    sa.Index(
+        "uq_jobs_ami",
+        "region",
+        "ami_id",
+        unique=True,
+        sqlite_where=sa.text("ami_id IS NOT NULL"),
+        postgresql_where=sa.text("ami_id IS NOT NULL"),
+    ),
+)
+
+#: Everything we made or were about to make in EC2. A row is committed before the call that makes the thing.
+resources = sa.Table(
+    "resources",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("job_id", sa.String(255), sa.ForeignKey("jobs.id"), nullable=False),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("kind", sa.String(16), nullable=False),
+    sa.Column("purpose", sa.String(40), nullable=False),
+    sa.Column("token", sa.String(64), nullable=False, unique=True),
+    sa.Column("region", sa.String(32), nullable=False),
+    sa.Column("resource_id", sa.String(32)),
+    sa.Column("presence", sa.String(16), nullable=False),
+    # What the creating call was told, so that a reissue under the same token says the same.
+    sa.Column("request", sa.JSON, nullable=False),
+    sa.Column("intended_at", sa.Double, nullable=False),
+    sa.Column("made_at", sa.Double),
+    sa.Column("leaving_at", sa.Double),
+    sa.Column("gone_at", sa.Double),
+    _one_of("kind", Kind, "kind"),
+    _one_of("presence", Presence, "presence"),
+    sa.CheckConstraint("attempt >= 1", name="attempt"),
+    sa.CheckConstraint("presence <> 'present' OR (resource_id IS NOT NULL AND made_at IS NOT NULL)", name="present"),
+    sa.CheckConstraint("presence <> 'intended' OR resource_id IS NULL", name="intended"),
+    sa.CheckConstraint("(presence = 'gone') = (gone_at IS NOT NULL)", name="gone"),
+    sa.Index("ix_resources_job_id", "job_id"),
+    # The last guard of "one AMI per build, region and arch".
+    sa.Index(
+        "uq_resources_image",
+        "job_id",
+        unique=True,
+        sqlite_where=sa.text("kind = 'image' AND presence <> 'gone'"),
+        postgresql_where=sa.text("kind = 'image' AND presence <> 'gone'"),
+    ),
+    sa.Index(
+        "uq_resources_resource_id",
+        "region",
+        "resource_id",
+        unique=True,
+        sqlite_where=sa.text("resource_id IS NOT NULL"),
+        postgresql_where=sa.text("resource_id IS NOT NULL"),
+    ),
+)
+
+#: Every call that makes, changes or removes something.
+effects = sa.Table(
+    "effects",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("job_id", sa.String(255), sa.ForeignKey("jobs.id"), nullable=False),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("epoch", sa.Integer, nullable=False),
+    sa.Column("action", sa.String(64), nullable=False),
+    sa.Column("resource", sa.Integer, sa.ForeignKey("resources.id")),
+    sa.Column("target", sa.String(64)),
+    sa.Column("status", sa.String(16), nullable=False),
+    sa.Column("error", sa.JSON(none_as_null=True)),
+    sa.Column("opened_at", sa.Double, nullable=False),
+    sa.Column("closed_at", sa.Double),
+    _one_of("status", EffectStatus, "status"),
+    sa.CheckConstraint("(status = 'open') = (closed_at IS NULL)", name="closed"),
+    sa.Index("ix_effects_job_id", "job_id"),
+    sa.Index("ix_effects_resource", "resource"),
+)
+
+#: What happened to a job, in order; every change of state is here.
+events = sa.Table(
+    "events",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("job_id", sa.String(255), sa.ForeignKey("jobs.id"), nullable=False),
+    sa.Column("at", sa.Double, nullable=False),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("epoch", sa.Integer, nullable=False),
+    sa.Column("action", sa.String(32), nullable=False),
+    sa.Column("from_state", sa.String(16)),
+    sa.Column("to_state", sa.String(16)),
+    sa.Column("message", sa.Text, nullable=False),
+    sa.Column("facts", sa.JSON, nullable=False),
+    sa.CheckConstraint("(from_state IS NULL) = (to_state IS NULL)", name="states"),
+    sa.Index("ix_events_job_id", "job_id"),
+)

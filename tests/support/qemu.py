@@ -1,0 +1,143 @@
+"""Boots disks in QEMU until a login prompt shows on the serial console: the proof that what was published boots.
+
+The disk is never modified (``snapshot=on``), the machine has no network, and it ends with the process that
+started it, however that ends. Needs the Debian packages ``qemu-system-x86`` and, for UEFI, ``ovmf``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+_TAIL_LINES = 60
+_LOGIN = re.compile(rb"login: ?$", re.MULTILINE)
+_DEAD = re.compile(
+    rb"Kernel panic|\(initramfs\)|emergency mode|Failed to mount .*sysroot|No bootable device|grub rescue>|Shell> "
+)
+_OVMF_CODE = Path("/usr/share/OVMF/OVMF_CODE_4M.fd")
+_OVMF_VARS = Path("/usr/share/OVMF/OVMF_VARS_4M.fd")
+
+
+class BootFailed(Exception):  # noqa: N818 - it is the boot that failed, not the tool
+    """No login prompt came; ``log`` is all that the serial console said."""
+
+    def __init__(self, why: str, log: str) -> None:
+        self.log = log
+        tail = "\n".join(log.splitlines()[-_TAIL_LINES:])
+        super().__init__(f"{why}; the serial console ended with:\n{tail}")
+
+
+def boot_to_login(
+    disk: Path,
+    kernel: Path,
+    initrd: Path,
+    *,
+    append: str = "root=LABEL=cloudimg-rootfs console=ttyS0",
+    timeout: float = 240,
+) -> str:
+    """Boot ``kernel`` with ``disk`` (raw: a bare file system or a whole disk) as its only disk.
+
+    Return the serial log up to the login prompt. Raise :class:`BootFailed` at a panic, or after ``timeout``
+    seconds.
+    """
+    return _boot(disk, ["-kernel", str(kernel), "-initrd", str(initrd), "-append", append], timeout)
+
+
+def boot_disk(disk: Path, firmware: Literal["bios", "uefi"], *, timeout: float = 300) -> str:
+    """Boot ``disk`` (raw, a whole disk) by its own boot loader, which must talk to the serial console.
+
+    Returns and raises as :func:`boot_to_login` does.
+    """
+    if firmware == "bios":
+        return _boot(disk, ["-machine", "graphics=off"], timeout)  # SeaBIOS then talks to the serial port
+    with tempfile.TemporaryDirectory() as folder:
+        variables = shutil.copy(_OVMF_VARS, folder)
+        code = f"if=pflash,format=raw,unit=0,readonly=on,file={_escaped(_OVMF_CODE)}"
+        return _boot(disk, ["-drive", code, "-drive", f"if=pflash,format=raw,unit=1,file={variables}"], timeout)
+
+
+def _boot(disk: Path, options: Sequence[str], timeout: float) -> str:
+    log = bytearray()
+    deadline = time.monotonic() + timeout
+    drive = f"file={_escaped(disk)},format=raw,if=virtio,snapshot=on"
+    with _machine([*_accelerator(), "-drive", drive, *options, "-serial", "stdio"]) as process:
+        assert process.stdout
+        while True:
+            data = _read(process.stdout.fileno(), deadline)
+            if data is None:
+                raise BootFailed(f"{disk} gave no login prompt in {timeout:g} s", _text(log))
+            if not data:
+                raise BootFailed(f"the machine of {disk} ended with status {process.wait()}", _text(log))
+            log += data
+            recent = log[-4096:]
+            if _LOGIN.search(recent):
+                return _text(log)
+            if dead := _DEAD.search(recent):
+                raise BootFailed(f"{disk} does not boot: {dead[0].decode()}", _text(log))
+
+
+def _read(fd: int, deadline: float) -> bytes | None:
+    """Return what came, nothing at the end, or None when the deadline has passed."""
+    ready, _, _ = select.select([fd], [], [], max(0.0, deadline - time.monotonic()))
+    return os.read(fd, 65536) if ready else None
+
+
+@contextmanager
+def _machine(options: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a virtual machine whose first 'stdio' is our pipe; it is gone when the context is left."""
+    command = [
+        *("setpriv", "--pdeathsig", "KILL"),  # so that even SIGKILL of the tests leaves no machine behind
+        *("qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-monitor", "none"),
+        *("-no-reboot", "-m", "512", "-nic", "none", *options),
+    ]
+    process = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+    )
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+_EMULATED = ("-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2")
+_KVM = ("-accel", "kvm", "-cpu", "host", "-smp", "2")
+
+
+@cache
+def _accelerator() -> tuple[str, ...]:
+    """Return QEMU's options for the processor: KVM if it really runs here, else emulation."""
+    return _KVM if os.access("/dev/kvm", os.R_OK | os.W_OK) and _kvm_runs() else _EMULATED
+
+
+def _kvm_runs() -> bool:
+    """Say whether the firmware greets on its debug port in good time: a /dev/kvm that opens proves nothing."""
+    debug_port = ("-chardev", "stdio,id=debug", "-device", "isa-debugcon,iobase=0x402,chardev=debug")
+    with _machine([*_KVM, *debug_port]) as process:
+        assert process.stdout
+        deadline, said = time.monotonic() + 5, b""
+        while b"SeaBIOS (version" not in said:
+            data = _read(process.stdout.fileno(), deadline)
+            if not data:
+                return False
+            said += data
+        return True
+
+
+def _escaped(path: Path) -> str:
+    """Return ``path`` as a value of QEMU's comma-separated options."""
+    return str(path).replace(",", ",,")
+
+
+def _text(log: bytes | bytearray) -> str:
+    return log.decode(errors="replace").replace("\r", "")
