@@ -25,6 +25,13 @@ need() {
     esac
 }
 
+# need_file PATH PACKAGE
+need_file() {
+    [ -e "$1" ] && return
+    absent="$absent $1"
+    packages="$packages $2"
+}
+
 # Print a Python that we support, $PYTHON first; nothing where there is none.
 find_python() {
     for python in ${PYTHON:-} python3.13 python3.12 python3.11 python3; do
@@ -80,6 +87,7 @@ need_check() {
 
 need_test() {
     need qemu-system-x86_64 qemu-system-x86 # boots what was published
+    need_file /usr/share/OVMF/OVMF_CODE_4M.fd ovmf # boots it with UEFI
     need debootstrap debootstrap            # a real root file system
     need setfattr attr
     need getfacl acl

@@ -143,8 +143,8 @@ def _entry(path: bytes, status: os.stat_result) -> Entry:
     kind = _KINDS[stat.S_IFMT(status.st_mode)]
     names = os.listxattr(path, follow_symlinks=False)
     xattrs = sorted((os.fsencode(name), os.getxattr(path, name, follow_symlinks=False)) for name in names)
-    mode = stat.S_IMODE(status.st_mode)
-    common = Entry(kind, mode, status.st_uid, status.st_gid, status.st_mtime_ns, tuple(xattrs))
+    mode, mtime = stat.S_IMODE(status.st_mode), status.st_mtime_ns
+    common = Entry(kind, mode, status.st_uid, status.st_gid, mtime, tuple(xattrs))
     if kind == "file":
         digest = _digest_of_file(path, status.st_size)
         return replace(common, size=status.st_size, allocated=status.st_blocks * 512, digest=digest)
@@ -215,8 +215,7 @@ def mounted(image: Path, *, offset: int = 0) -> Iterator[Path]:
     neither an exception nor SIGKILL leaves a mount or a loop device behind. The path yielded leads through
     ``/proc/<pid>/root``: do not resolve it. A journal is not replayed; an image that needs that is refused.
     """
-    probe = ("blkid", "-p", "-O", str(offset), "-s", "TYPE", "-o", "value")
-    kind = _run(*probe, str(image)).decode().strip()
+    kind = _run("blkid", "-p", "-O", str(offset), "-s", "TYPE", "-o", "value", str(image)).decode().strip()
     if kind in ("ext3", "ext4"):
         _ext_header(_e2fs_name(image, offset), refused="needs_recovery")
     options = f"ro,loop,offset={offset}{_MOUNT_OPTIONS.get(kind, '')}"
@@ -233,8 +232,7 @@ def mounted(image: Path, *, offset: int = 0) -> Iterator[Path]:
             yield Path(f"/proc/{child.pid}/root/media")
         complaint = child.communicate()[1].decode(errors="replace").strip()
         if child.returncode:
-            what = "was still in use" if ready else "cannot be mounted"
-            raise ImageError(f"{image} {what}: {complaint}", todo="Mounting needs root.")
+            raise ImageError(f"{image} {'is still in use' if ready else 'cannot be mounted'}: {complaint}")
 
 
 def _run(*command: str) -> bytes:
@@ -326,8 +324,7 @@ class _ExtReader:
         head, mtime = _HEAD.match(text), _MTIME.search(text)
         if not (head and mtime):
             raise ImageError(f"debugfs did not understand inode {inode} of {self.image}: {text[:200]!r}")
-        kind = _KINDS[stat.S_IFMT(mode)]
-        uid, gid, size, blocks = map(int, head.groups())
+        kind, (uid, gid, size, blocks) = _KINDS[stat.S_IFMT(mode)], map(int, head.groups())
         common = Entry(kind, stat.S_IMODE(mode), uid, gid, _ext_time(mtime), self.xattrs(inode, text))
         if kind == "file":
             maps = self.maps(text)

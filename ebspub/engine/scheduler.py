@@ -145,6 +145,8 @@ class Scheduler:
         self._renew(now)
         for region in self._regions.values():
             self._tend(region, now)
+        if self._ready():
+            return now
         times = [self._renew_at]
         for region in self._regions.values():
             if region.poll is None and any(t.region == region.name for t in self._tickets.values()):
@@ -239,7 +241,9 @@ class Scheduler:
                 return verdict, ticket.kinds
             with self._tools.store.read() as conn:
                 job = jobs.get(conn, ticket.job_id)
-            return verdict, self._driver.kinds(job) if job is not None else ticket.kinds
+            if job is None or job.ended or job.epoch != ticket.lease.epoch:
+                return Verdict(ended=True), ticket.kinds
+            return verdict, self._driver.kinds(job)
 
         return work
 

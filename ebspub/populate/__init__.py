@@ -1,6 +1,6 @@
 """Ways to fill a volume. A new one is a file here and a line in :data:`METHODS`.
 
-A method is a script that runs detached on the builder (`ebspub.remote.detached`), and a check of the facts that it reports.
+A method is a script that runs detached on the builder (`ebspub.remote.detached`), and a check of what it reports.
 """
 
 from typing import Final

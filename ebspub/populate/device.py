@@ -1,7 +1,7 @@
 """Find an attached volume on its builder.
 
-By the volume's id on Nitro (udev's link, or the NVMe serial number), by the requested name on Xen, where it is the volume's own.
-Never by size or by the order of letters: the wrong disk is then one race away.
+By the volume's id on Nitro (udev's link, or the NVMe serial number), by the requested name on Xen, where it is the
+volume's own. Never by size or by the order of letters: the wrong disk is then one race away.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class DeviceError(JobError):
 def find_device(shell: Shell, volume_id: str, device: str) -> str | None:
     """Return the path at which the builder sees ``volume_id``, or None while it does not (yet).
 
-    ``device`` is the name that the attachment asked for (``/dev/sdf``). On a builder without root, volumes are plain files in
-    the folder that its environment variable ``EBSPUB_DEVICES`` names. Raises :class:`DeviceError` for a device that is
-    mounted, partitioned, part of something else, or not empty.
+    ``device`` is the name that the attachment asked for (``/dev/sdf``). On a builder without root, volumes are plain
+    files in the folder that its environment variable ``EBSPUB_DEVICES`` names. Raises :class:`DeviceError` for a device
+    that is mounted, partitioned, part of something else, or not empty.
     """
     check_names(volume_id, device)
     call = f"report_device {shlex.quote(volume_id)} {shlex.quote(device)}"

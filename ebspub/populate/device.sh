@@ -17,7 +17,7 @@ find_device() {
   fi
   if [ "$devices" = /dev ]; then
     for file in /sys/block/nvme*/device/serial; do
-      { read -r found _ <"$file"; } 2>/dev/null || continue
+      found=$(tr -d ' \n' <"$file") || continue
       [ "$found" = "$serial" ] || continue
       name=${file#/sys/block/}
       is_device "/dev/${name%%/*}" || continue

@@ -1,7 +1,7 @@
 """The specification's way: make a file system on the volume and copy the published image's tree to it.
 
-ServerLucidEc2EBSRoot, "Implementation": download the published tarball, mkfs on the attached volume, extract the image, mount
-it, copy its data to the volume, sync. The work itself is shell (`filesystem.sh` and the parts before it).
+ServerLucidEc2EBSRoot, "Implementation": download the published tarball, mkfs on the attached volume, extract the image,
+mount it, copy its data to the volume, sync. The work itself is shell (`filesystem.sh` and the parts before it).
 """
 
 from __future__ import annotations

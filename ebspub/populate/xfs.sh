@@ -4,7 +4,7 @@
 
 # Flags as lines of key=value. Sizes that follow from the volume's own size are left out.
 xfs_flags() {
-  xfs_info "$1" 2>>log.xfs | tr -s ', ' '\n\n' |
+  xfs_info "$1" 2>>log.xfs | tr -s ', ' '\n' |
     grep -E '^(isize|crc|finobt|sparse|rmapbt|reflink|bigtime|inobtcount|nrext64|exchange|parent|metadir|projid32bit|ascii-ci|ftype)='
   xfs_db -r -c 'sb 0' -c 'p blocksize' "$1" | tr -d ' '
 }
@@ -46,8 +46,8 @@ xfs_make() {
 xfs_compare() {
   xfs_flags "$1" >volume.flags
   cmp source.flags volume.flags >&2 || fail mkfs "the volume's XFS is not made as the image's: $(diff source.flags volume.flags | tr '\n' ' ')"
-  [ "$(blkid -p -o value -s UUID "$1")" = "$fs_uuid" ] && [ "$(blkid -p -o value -s LABEL "$1")" = "$fs_label" ] ||
-    fail mkfs "the volume's label or UUID is not the image's"
+  [ "$(blkid -p -o value -s UUID "$1")" = "$fs_uuid" ] || fail mkfs "the volume's UUID is not the image's"
+  [ "$(blkid -p -o value -s LABEL "$1")" = "$fs_label" ] || fail mkfs "the volume's label is not the image's"
 }
 
 xfs_finish() {

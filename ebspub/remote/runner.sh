@@ -7,7 +7,8 @@ exec 9>>run.lock || exit 1
 flock -w 10 9 || exit 0
 [ ! -e result ] || exit 0
 rm -f progress failure facts
-write_file leader "$(boot_id) $$ $(started_at $$)" || exit 1
+write_file leader "$(boot_id) $$ $(started_at $$)
+" || exit 1
 
 # What is mounted in a mount namespace of its own is unmounted when the last process in it has gone, even by SIGKILL, and
 # nothing else on the builder can keep it busy.

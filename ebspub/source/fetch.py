@@ -96,12 +96,19 @@ def _follow(url: str, limit: int, ends: float) -> bytes:
         answer = _get(here, limit, ends)
         if isinstance(answer, bytes):
             return answer
-        target = urljoin(here, answer)
+        target = _joined(here, answer)
         _require_web(target)
         if here.lower().startswith("https:") and not target.lower().startswith("https:"):
             raise SourceError(f"{_shown(here)} leads from https to http ({_shown(target)})", todo=_TODO)
         here = target
     raise SourceError(f"{_shown(url)}: more than {MAX_REDIRECTS} redirects", todo=_TODO)
+
+
+def _joined(here: str, location: str) -> str:
+    try:
+        return urljoin(here, location)
+    except ValueError:
+        return ""
 
 
 def _manager(url: str) -> urllib3.PoolManager:
@@ -144,7 +151,8 @@ def _get(url: str, limit: int, ends: float) -> bytes | str:
                 return _answer(response, url, limit, ends)
             finally:
                 response.close()
-    except (HTTPError, OSError) as error:
+    except (HTTPError, OSError, ValueError) as error:
+        # ValueError: a host or a proxy that cannot be one (IDNA, ports).
         # The kind only: texts of network libraries hold whole URLs, with whatever is in them.
         raise _TransientError(f"{_shown(url)} cannot be fetched ({type(error).__name__})", todo=_TODO) from error
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 from ebspub.engine.outcome import Back, Done, Outcome, Wait
 from ebspub.engine.step import World
 from ebspub.errors import JobError, RemoteError, VerificationError
-from ebspub.populate import METHODS
+from ebspub.populate import FATAL_CODES, METHODS
 from ebspub.remote import detached
+from ebspub.remote.report import Absent, Failed, Running
 from ebspub.states import Kind
 from ebspub.steps import builder
 from ebspub.steps.attach import DEVICE
@@ -40,19 +41,19 @@ class Populate:
         try:
             shell = world.shells.get(job)
             report = detached.poll(shell, task)
-            if isinstance(report, detached.Absent):
+            if isinstance(report, Absent):
                 detached.start(shell, task)
                 return Wait("starting", progress={"phase": "start"})
         except RemoteError as error:
             if job.retries + 1 >= _UNREACHABLE:
                 return Back("lose_builder", f"builder {seen.id} runs but cannot be reached: {error.what}", "ssh")
             raise
-        if isinstance(report, detached.Running):
+        if isinstance(report, Running):
             progress = {"phase": report.phase, "done": report.done, "total": report.total}
             return Wait(report.phase, progress=progress)
-        if isinstance(report, detached.Failed):
+        if isinstance(report, Failed):
             return _failed(job, report)
-        return Done(method.facts(report.facts).as_json())
+        return Done(method.facts(report.facts).model_dump())
 
     def overdue(self, job: Job) -> Outcome:
         """A copy that takes too long is given up, builder and volume with it."""
@@ -61,10 +62,9 @@ class Populate:
         return Back("lose_builder", f"populating took longer than {limit:.0f} s (last phase: {phase})")
 
 
-def _failed(job: Job, report: detached.Failed) -> Outcome:
-    method = METHODS[job.spec.method]
+def _failed(job: Job, report: Failed) -> Outcome:
     what = f"{report.phase}: {report.message}"
-    if report.code not in method.fatal_codes:
+    if report.code not in FATAL_CODES:
         return Back("lose_builder", f"populating failed in {what}", report.code)
     kind = VerificationError if report.code == "checksum" else JobError
     raise kind(

@@ -54,4 +54,6 @@ def install(world: World) -> None:
 
 def backends() -> list[tuple[str, CloudBackend]]:
     """Return every region that was used so far, with its backend."""
-    return [(region, backend) for _, region, backend in ec2_backends.iter_backends() if isinstance(backend, CloudBackend)]
+    return [
+        (region, backend) for _, region, backend in ec2_backends.iter_backends() if isinstance(backend, CloudBackend)
+    ]

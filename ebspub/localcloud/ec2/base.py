@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
+import moto.ec2.urls
 from moto.ec2.models import EC2Backend
 from moto.ec2.responses import EC2Response
 
@@ -27,6 +28,10 @@ class NounBackend(EC2Backend):  # type: ignore[misc, unused-ignore]
     def __init__(self, region_name: str, account_id: str) -> None:
         self.tokens = Tokens()
         super().__init__(region_name, account_id)
+
+    @property
+    def _url_module(self) -> Any:
+        return moto.ec2.urls  # moto would look beside this module
 
 
 class NounResponse(EC2Response):  # type: ignore[misc, unused-ignore]

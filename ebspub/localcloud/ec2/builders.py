@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from datetime import UTC, datetime
+from typing import Any
 
+import moto.ssm.urls
 from moto.ssm.models import Parameter, SimpleSystemManagerBackend
 
 #: Canonical's account.
@@ -30,13 +32,20 @@ class ParameterBackend(SimpleSystemManagerBackend):  # type: ignore[misc, unused
 
     def __init__(self, region_name: str, account_id: str) -> None:
         super().__init__(region_name, account_id)
+        self._add_parameters()
+
+    @property
+    def _url_module(self) -> Any:
+        return moto.ssm.urls  # moto would look beside this module
+
+    def _add_parameters(self) -> None:
         for arch in ARCHITECTURES:
             parameter = PARAMETER.format(arch=arch)
             self._parameters[parameter].append(
                 Parameter(
-                    account_id=account_id,
+                    account_id=self.account_id,
                     name=parameter,
-                    value=image_id(region_name, arch),
+                    value=image_id(self.region_name, arch),
                     parameter_type="String",
                     description=None,
                     allowed_pattern=None,

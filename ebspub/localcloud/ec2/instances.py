@@ -74,7 +74,14 @@ class CloudInstance(Instance):  # type: ignore[misc, unused-ignore]
         return result
 
     def add_block_device(
-        self, size: int, device_path: str, snapshot_id: str | None, encrypted: bool, delete_on_termination: bool, *rest: Any, **more: Any
+        self,
+        size: int,
+        device_path: str,
+        snapshot_id: str | None,
+        encrypted: bool,
+        delete_on_termination: bool,
+        *rest: Any,
+        **more: Any,
     ) -> None:
         del rest, encrypted
         volume = self.ec2_backend.create_volume(
@@ -84,14 +91,18 @@ class CloudInstance(Instance):  # type: ignore[misc, unused-ignore]
 
     def start(self) -> InstanceState:
         if self.state != "stopped":
-            refuse("IncorrectInstanceState", f"The instance '{self.id}' is not in a state from which it can be started.")
+            refuse(
+                "IncorrectInstanceState", f"The instance '{self.id}' is not in a state from which it can be started."
+            )
         previous = self.become("pending")
         self.ec2_backend.boot(self)
         return previous
 
     def stop(self) -> InstanceState:
         if self.state not in {"running", "pending"}:
-            refuse("IncorrectInstanceState", f"The instance '{self.id}' is not in a state from which it can be stopped.")
+            refuse(
+                "IncorrectInstanceState", f"The instance '{self.id}' is not in a state from which it can be stopped."
+            )
         previous = self.become("stopping")
         self.ec2_backend.end(self, "stopped", "Client.UserInitiatedShutdown")
         return previous
@@ -217,7 +228,9 @@ class InstanceBackend(ImageBackend, VolumeBackend):
 
     def _zone(self, kwargs: Mapping[str, Any]) -> str:
         """Return the zone that the instance will be in."""
-        subnet_id = kwargs.get("subnet_id") or next((n["SubnetId"] for n in kwargs.get("nics", []) if "SubnetId" in n), "")
+        subnet_id = kwargs.get("subnet_id") or next(
+            (n["SubnetId"] for n in kwargs.get("nics", []) if "SubnetId" in n), ""
+        )
         if subnet_id:
             zone: str = self.get_subnet(subnet_id).availability_zone
             return zone

@@ -106,7 +106,9 @@ class VolumeBackend(NounBackend):
         attachment = volume.attachment
         if attachment is None:
             refuse("IncorrectState", f"Volume '{volume_id}' is in the '{volume.status}' state.")
-        if (instance_id and instance_id != attachment.instance.id) or (device_path and device_path != attachment.device):
+        if (instance_id and instance_id != attachment.instance.id) or (
+            device_path and device_path != attachment.device
+        ):
             refuse("InvalidAttachment.NotFound", f"Volume '{volume_id}' is not attached to '{instance_id}' so.")
         instance = attachment.instance
         if attachment.device == instance.root_device_name and instance.state == "running":

@@ -58,7 +58,16 @@ _ETC = {
     "os-release": 'NAME="Ubuntu"\nID=ubuntu\nVERSION_ID="24.04"\nPRETTY_NAME="Ubuntu 24.04 LTS (embedded cloud)"\n',
     "ssh/sshd_config": "",  # written per host
 }
-_COPIED = ("ld.so.cache", "ld.so.conf", "mke2fs.conf", "protocols", "services", "localtime", "login.defs", "resolv.conf")
+_COPIED = (
+    "ld.so.cache",
+    "ld.so.conf",
+    "mke2fs.conf",
+    "protocols",
+    "services",
+    "localtime",
+    "login.defs",
+    "resolv.conf",
+)
 
 
 class NamespaceHost:
@@ -171,7 +180,13 @@ class NamespaceHost:
         spec.folder.mkdir(parents=True, exist_ok=True)
         for part in ("usr", "proc", "sys", "dev", "run", ".old", "etc/ssh", "etc/pam.d", "var/lib/ec2/sbin", "var/log"):
             (root / part).mkdir(parents=True, exist_ok=True)
-        for part, mode in (("tmp", 0o1777), ("var/tmp", 0o1777), ("root", 0o700), ("mnt", 0o755), ("home/ubuntu", 0o755)):
+        for part, mode in (
+            ("tmp", 0o1777),
+            ("var/tmp", 0o1777),
+            ("root", 0o700),
+            ("mnt", 0o755),
+            ("home/ubuntu", 0o755),
+        ):
             (root / part).mkdir(parents=True, exist_ok=True)
             (root / part).chmod(mode)
         for link in ("bin", "sbin", "lib", "lib32", "lib64", "libx32"):

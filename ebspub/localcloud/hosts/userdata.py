@@ -72,7 +72,9 @@ def parse(data: bytes) -> Seed:
         return Seed.model_validate(document or {})
     except (yaml.YAMLError, ValidationError) as error:
         # The text may hold private keys: only the kind of the error is told.
-        raise UserDataError(f"user data is no cloud-config that this host understands ({type(error).__name__})") from None
+        raise UserDataError(
+            f"user data is no cloud-config that this host understands ({type(error).__name__})"
+        ) from None
 
 
 def as_script(commands: list[Command]) -> str:

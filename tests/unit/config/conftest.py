@@ -37,7 +37,7 @@ Texts = Callable[..., str]
 
 @pytest.fixture
 def text() -> Texts:
-    """Return a function that gives the text of a right configuration, with replacements: ``text(("a", "b"), end=...)``."""
+    """Return a function that gives a right configuration's text, with replacements: ``text(("a", "b"), end="")``."""
 
     def make(*replacements: tuple[str, str], head: str = HEAD, regions: str = REGIONS, end: str = "") -> str:
         whole = head + regions + BUILD + end

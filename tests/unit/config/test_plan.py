@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from ebspub.config import Config, open_builds, parse, select
-from ebspub.errors import ConfigError, UsageError
+from ebspub.config import Config, select
+from ebspub.errors import ConfigError
 from ebspub.spec import JobSpec
 
 Texts = Callable[..., str]
@@ -61,7 +61,8 @@ def test_defaults_yield_to_region_and_region_to_build(config: Configs) -> None:
             "[builder]\nimages.amd64 = 'ami-00000001'\nimages.arm64 = 'ami-00000002'\nssh_cidr = '10.0.0.0/8'\n"
         ),
         regions=(
-            "[regions.us-east-1]\nvolume.size = 20\ntags = { b = '2', c = '2' }\nbuilder.images.amd64 = 'ami-00000003'\n"
+            "[regions.us-east-1]\nvolume.size = 20\ntags = { b = '2', c = '2' }\n"
+            "builder.images.amd64 = 'ami-00000003'\n"
             "[regions.eu-west-1]\n"
         ),
         end="[builds.tags]\nc = '3'\n[builds.builder]\nroot_size = 30\n",
@@ -273,14 +274,6 @@ def test_two_builds_may_not_share_a_name_or_a_job(text: Texts, problems: Problem
     )
 
 
-def test_a_name_taken_by_a_build_that_was_not_asked_for_is_taken(config: Configs) -> None:
-    named = 'name = "fixed-{serial}-{arch}"\n[builds.source]'
-    cfg = config(("[builds.source]", named), end=SECOND.replace("[builds.source]", named))
-    assert select(cfg, suites=["noble"], serials=["20240423"])
-    with pytest.raises(ConfigError, match="is also the name of builds"):
-        select(cfg, suites=["noble"], serials=["20101020"])
-
-
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
@@ -334,65 +327,6 @@ def test_a_job_id_longer_than_a_client_token_is_refused(text: Texts, problems: P
     long = "a" * 30
     (line,) = {each[:30] for each in problems(text(('"lucid"', f'"{long}"\nbuild = "b{long}"')))}
     assert line.startswith("builds[0]: the job ")
-
-
-# The command line -------------------------------------------------------------------------------------------------
-
-
-def test_a_serial_on_the_command_line_fills_the_one_that_is_missing(config: Configs) -> None:
-    cfg = config(end=SECOND)
-    assert open_builds(cfg) == ("noble server",)
-    assert {spec.suite for spec in select(cfg)} == {"lucid"}
-    assert _ids(select(cfg, suites=["noble"], serials=["20240423.1"], archs=["arm64"])) == [
-        "noble-server-20240423.1-arm64-us-east-1"
-    ]
-
-
-def test_a_serial_on_the_command_line_is_above_the_one_in_the_file(config: Configs) -> None:
-    specs = select(config(), serials=["20101021", "20101022", "20101021"], regions=["us-east-1"])
-    assert [spec.serial for spec in specs] == ["20101021", "20101022"]
-    assert specs[0].source.sums_url == "https://example.com/lucid/20101021/SHA256SUMS"
-
-
-def test_a_serial_is_never_laid_on_several_suites_unasked(config: Configs) -> None:
-    cfg = config(end=SECOND)
-    with pytest.raises(UsageError, match="would be used for the suites lucid, noble"):
-        select(cfg, serials=["20240423"])
-    assert len(select(cfg, serials=["20240423"], suites=["lucid", "noble"])) == 4
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"suites": ["nobel"]}, '--suite: the configuration has no "nobel". Did you mean "noble"?'),
-        ({"archs": ["i386"]}, '--arch: the configuration has no "i386".'),
-        ({"regions": ["eu-wset-1"]}, 'Did you mean "eu-west-1"?'),
-        ({"builds": ["desktop"]}, '--build: the configuration has no "desktop".'),
-        ({"labels": ["beta"]}, '--label: the configuration has no "beta".'),
-        ({"serials": ["2010-10-20"]}, '--serial: found "2010-10-20", expected YYYYMMDD'),
-        ({"serials": ["20100230"]}, "--serial: found"),
-        ({"suites": ["lucid"], "labels": ["daily"]}, "no build matches --suite, --build and --label together"),
-        ({"suites": ["noble"]}, "no serial for: noble server"),
-        ({"suites": ["lucid"], "archs": ["arm64"]}, '--arch: the configuration has no "arm64".'),
-    ],
-)
-def test_a_choice_of_nothing_says_what_there_is(config: Configs, options: dict[str, list[str]], message: str) -> None:
-    with pytest.raises(UsageError) as caught:
-        select(config(end=SECOND), **options)
-    assert message in str(caught.value)
-    assert caught.value.exit_code == 2
-    assert caught.value.todo
-
-
-def test_region_and_arch_that_never_meet_are_a_usage_error(config: Configs) -> None:
-    cfg = config(end=SECOND)
-    with pytest.raises(UsageError, match="no job matches --arch and --region together"):
-        select(cfg, suites=["lucid", "noble"], serials=["20240423"], archs=["arm64"], regions=["eu-west-1"])
-
-
-def test_a_file_without_builds_is_a_usage_error() -> None:
-    with pytest.raises(UsageError, match="has no builds"):
-        select(parse(""))
 
 
 def test_a_build_needs_regions(text: Texts, problems: Problems) -> None:

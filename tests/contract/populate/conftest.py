@@ -1,0 +1,92 @@
+"""Builders, volumes and images for the tests of the populate methods."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Need
+from tests.contract.populate.world import BY_ID, LUCID, MEMBER, Image, Server, World, make_image, pack, serving
+from tests.support.localshell import LocalHost, LocalShell, loop_device
+
+#: The kinds of file system that an image may have, with what mkfs is told.
+KINDS = {
+    "lucid": ("ext3", "-O", LUCID, "-I", "128", "-L", "uec-rootfs"),
+    "ext2": ("ext2", "-L", "old"),
+    "ext4": ("ext4", "-L", "cloudimg-rootfs", "-b", "4096", "-m", "1"),
+}
+
+
+def image_of(kind: str, folder: Path) -> Image:
+    fs_type, *options = KINDS[kind]
+    file = folder / f"{kind}.img"
+    make_image(file, fs_type, *options)
+    tarball = folder / f"{kind}.tar.gz"
+    note = folder / "README.files"
+    note.write_text("what is what\n")
+    pack(tarball, ("README.files", note), (MEMBER, file), ("lucid-server-uec-amd64-vmlinuz-virtual", note))
+    return Image(file, tarball)
+
+
+@pytest.fixture(scope="session")
+def images(tmp_path_factory: pytest.TempPathFactory, need: Need) -> dict[str, Image]:
+    """One image of each kind, full of hard cases; not to be changed."""
+    need.loop()
+    need.tool("mke2fs", "setfacl", "getfattr", "unshare")
+    folder = tmp_path_factory.mktemp("images")
+    return {kind: image_of(kind, folder) for kind in KINDS}
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    folder = tmp_path / "www"
+    folder.mkdir()
+    with serving(folder) as running:
+        yield running
+
+
+@pytest.fixture
+def host(tmp_path: Path, need: Need) -> Iterator[LocalHost]:
+    need.loop()
+    need.tool("unshare", "nsenter", "setpriv", "curl")
+    local = LocalHost(tmp_path / "host")
+    try:
+        yield local
+    finally:
+        local.close()
+
+
+@pytest.fixture
+def volume(tmp_path: Path) -> Path:
+    file = tmp_path / "volume"
+    with file.open("wb") as opened:
+        opened.truncate(128 << 20)
+    return file
+
+
+@pytest.fixture
+def world(host: LocalHost, volume: Path, server: Server) -> Iterator[World]:
+    """A builder as root, its volume a block device."""
+    with loop_device(volume) as device:
+        (host.devices / BY_ID).symlink_to(device)
+        made = World(host, host.shell, volume, server)
+        yield made
+        host.close()
+        # What runs in a builder that is gone is gone, with all that it mounted.
+        loops = [file for file in Path("/sys/block").glob("loop*/loop/backing_file") if file.exists()]
+        assert not [file for file in loops if str(host.home) in file.read_text()]
+
+
+@pytest.fixture
+def plain_world(host: LocalHost, volume: Path, server: Server, tmp_path: Path) -> World:
+    """A builder without root, its volume a plain file."""
+    (host.devices / BY_ID).symlink_to(volume)
+    for path in (host.home, volume, tmp_path):
+        path.chmod(0o777)
+    for path in tmp_path.parents:
+        if path.owner() == "root" and path.stat().st_mode & 0o001 == 0:
+            path.chmod(path.stat().st_mode | 0o011)
+    prefix = ("nsenter", "-t", str(host.pid), "-m", "-p", "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+    return World(host, LocalShell(host.environment, prefix, host.home), volume, server)

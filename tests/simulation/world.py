@@ -1,0 +1,243 @@
+"""One simulated history: publishers that come and go, until every job has ended; then the invariants."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from typing import Any
+
+import sqlalchemy as sa
+from tests.simulation.builders import SimulatedShell
+from tests.simulation.chaos import Chaos, Killed, VirtualClock, Weather
+from tests.simulation.clients import SimulatedClients
+from tests.simulation.ec2 import Region
+
+from ebspub.aws import tags
+from ebspub.engine.driver import Tools
+from ebspub.engine.scheduler import Pace, Scheduler
+from ebspub.engine.shells import Shells
+from ebspub.errors import LeaseLostError
+from ebspub.remote.keys import Key, Keyring
+from ebspub.spec import Builder, JobSpec, Limits, Registration, Source, Volume
+from ebspub.states import Status
+from ebspub.steps import CANCEL, STEPS
+from ebspub.store import Job, Store, events, jobs, tables
+
+SHA256 = "5" * 64
+LEASE = 60.0
+
+
+class InlineExecutor:
+    """Runs work at once; a kill goes through it like through everything else."""
+
+    def submit(self, work: Callable[[], object], /) -> Future[object]:
+        """Run ``work``."""
+        future: Future[object] = Future()
+        try:
+            future.set_result(work())
+        except Exception as error:  # noqa: BLE001 - the future carries it, as an executor's does
+            future.set_exception(error)
+        return future
+
+
+class SimulatedStore(Store):
+    """The real store; before and after each commit of a writer the process may die or stand still."""
+
+    chaos: Chaos | None = None
+
+    @contextmanager
+    def write(self) -> Iterator[sa.Connection]:
+        if self.chaos is not None:
+            self.chaos.moment("before a commit")
+        with super().write() as conn:
+            yield conn
+        if self.chaos is not None:
+            self.chaos.moment("after a commit")
+
+
+class World:
+    """Regions, a store, and the publishers that work on them."""
+
+    def __init__(self, seed: int, *, regions: int = 1, jobs_each: int = 1, weather: Weather | None = None) -> None:
+        self.rng = random.Random(seed)
+        self.clock = VirtualClock()
+        self.chaos = Chaos(self.rng, self.clock, weather or Weather.draw(self.rng))
+        self.chaos.during_pause = self._others
+        names = [f"sim-{number}" for number in range(regions)]
+        self.regions = {name: Region(name, self.chaos) for name in names}
+        self.clients = SimulatedClients(self.regions)
+        self.store = open_store()
+        self.store.chaos = self.chaos
+        self.keyring = FixedKeys()
+        self.specs = [job_spec(name, number) for name in names for number in range(jobs_each)]
+        self.dead: set[str] = set()
+        self._owners = 0
+        self._depth = 0
+
+    def publisher(self) -> tuple[str, Scheduler]:
+        """Return a new publisher process: its name, and its scheduler."""
+        self._owners += 1
+        owner = f"publisher-{self._owners}"
+        tools = Tools(
+            store=self.store,
+            clock=self.clock,
+            keyring=self.keyring,
+            shells=Shells(self._shell, self.keyring),
+            steps=STEPS,
+            cleanup=CANCEL,
+            rng=self.rng,
+            lease_time=LEASE,
+            listen=lambda job, action: self.chaos.tell(f"{job.id}: {action} -> {job.state}"),
+            stopping=lambda: False,
+        )
+        pace = Pace(poll_interval=5.0, renew_interval=LEASE / 3)
+        return owner, Scheduler(tools, self.clients, InlineExecutor(), owner=owner, pace=pace)
+
+    def _shell(self, job: Job, address: str, keyring: Keyring) -> SimulatedShell:
+        del keyring
+        return SimulatedShell(self.regions[job.spec.region], address, job, SHA256)
+
+    def plan(self) -> None:
+        """Write the jobs down."""
+        with Store.write(self.store) as conn:
+            for spec in self.specs:
+                if jobs.add(conn, spec, self.clock.now()):
+                    events.add(conn, spec.job_id, self.clock.now(), attempt=1, epoch=0, action="planned")
+
+    def go(self, *, until: float | None = None) -> str:
+        """Let one publisher work until it has nothing left, is killed, or ``until``; return how it ended."""
+        owner, scheduler = self.publisher()
+        self.chaos.tell(f"{owner} starts")
+        try:
+            self._resume_failed()
+            with self.store.read() as conn:
+                waiting = [job for job in jobs.find(conn) if not job.ended]
+            scheduler.claim(waiting, dead=lambda name: name in self.dead)
+            while not scheduler.idle and (until is None or self.clock.now() < until):
+                due = scheduler.tick()
+                self.clock.wait(max(0.01, due - self.clock.now()))
+            scheduler.release()
+        except Killed:
+            if self.rng.random() < 0.5:  # else its host died with it: only the end of its lease tells
+                self.dead.add(owner)
+            return "killed"
+        except LeaseLostError:
+            return "lost its lease"
+        return "through"
+
+    def _others(self) -> None:
+        """What another publisher does while one stands still."""
+        if self._depth == 0:
+            self._depth = 1
+            try:
+                self.clock.wait(self.rng.choice((0.0, LEASE + 1.0)))
+                self.go(until=self.clock.now() + self.rng.random() * 300.0)
+            finally:
+                self._depth = 0
+
+    def _resume_failed(self) -> None:
+        with Store.write(self.store) as conn:
+            values: dict[str, Any] = {"status": Status.WAITING.value, "retries": 0, "not_before": 0.0}
+            failed = tables.jobs.c.status == Status.FAILED.value
+            for row in conn.execute(sa.select(tables.jobs).where(failed)).mappings().all():
+                facts = {key: value for key, value in row["facts"].items() if key != "gave_up"}
+                more = {"attempt_base": row["attempt"], "step_started_at": None, "facts": facts}
+                conn.execute(tables.jobs.update().where(tables.jobs.c.id == row["id"]).values(**values, **more))
+
+    def history(self, *, starts: int = 30) -> None:
+        """Start publishers until everything has ended; the last ones have good weather."""
+        self.plan()
+        for number in range(starts):
+            self.chaos.calm = number >= starts // 2
+            ended = self.go()
+            self.chaos.tell(f"the publisher is {ended}")
+            if self._finished():
+                return
+            self.clock.wait(self.rng.choice((0.0, LEASE + 1.0, 400.0)))
+
+    def _finished(self) -> bool:
+        with self.store.read() as conn:
+            return all(job.ended for job in jobs.find(conn))
+
+    def violations(self) -> list[str]:
+        """Return every invariant that does not hold at the end of the history."""
+        self.clock.wait(1000.0)
+        with self.store.read() as conn:
+            found = jobs.find(conn)
+        wrong = [
+            f"{job.id}: not registered: {job.status} {job.error}" for job in found if job.status is not Status.DONE
+        ]
+        for name, region in self.regions.items():
+            wrong += self._left_over(name, region, {job.ami_id for job in found}, {job.snapshot_id for job in found})
+        for job in found:
+            wrong += self._published(job)
+        return wrong
+
+    def _left_over(self, name: str, region: Region, amis: set[str | None], snapshots: set[str | None]) -> list[str]:
+        region.settle()
+        kept = amis | snapshots
+        return [
+            f"{name}: {thing.id} is left over ({thing.state(region.now)})"
+            for thing in region.things.values()
+            if thing.state(region.now) not in ("terminated", "deleted") and thing.id not in kept
+        ]
+
+    def _published(self, job: Job) -> list[str]:
+        region = self.regions[job.spec.region]
+        mine = [t for t in region.of("image") if t.tags.get(tags.JOB) == job.id and t.state(region.now) == "available"]
+        if len(mine) != 1:
+            return [f"{job.id}: {len(mine)} AMIs"]
+        snapshot = region.things[mine[0].data["snapshot"]]
+        wrong = []
+        if mine[0].id != job.ami_id or snapshot.id != job.snapshot_id:
+            wrong.append(f"{job.id}: recorded {job.ami_id}/{job.snapshot_id}, not {mine[0].id}/{snapshot.id}")
+        if snapshot.data["content"] != SHA256:
+            wrong.append(f"{job.id}: published {snapshot.data['content']!r}")
+        if snapshot.data["while_attached"]:
+            wrong.append(f"{job.id}: the volume was snapshotted while attached")
+        return wrong
+
+
+class FixedKeys(Keyring):
+    """Keys that cost nothing: no simulated host checks them."""
+
+    def __init__(self) -> None:
+        super().__init__(b"\0" * 32)
+        self._key = super().client_key("simulated", 1)
+
+    def client_key(self, job_id: str, attempt: int) -> Key:
+        return self._key
+
+    def host_key(self, job_id: str, attempt: int) -> Key:
+        return self._key
+
+
+def open_store() -> SimulatedStore:
+    """Return an empty store in memory."""
+    from ebspub.store.database import connect
+
+    engine = connect("sqlite://")
+    with engine.begin() as conn:
+        tables.metadata.create_all(conn)
+    return SimulatedStore("sqlite://", engine)
+
+
+def job_spec(region: str, number: int) -> JobSpec:
+    """Return the job of a build in a region."""
+    return JobSpec(
+        suite="lucid",
+        build="server",
+        label="release",
+        serial=f"2010{number + 10:02d}20",
+        version="10.04",
+        arch="amd64",
+        region=region,
+        source=Source(url="http://images.invalid/x.tar.gz", sha256=SHA256),
+        builder=Builder(image="ami-0000b0b0", instance_types=("t3.medium", "t3.large"), ssh_cidr="192.0.2.1/32"),
+        volume=Volume(size=8),
+        registration=Registration(name=f"image-{number}", architecture="x86_64"),
+        tags={},
+        limits=Limits(attempts=5),
+    )
