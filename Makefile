@@ -10,7 +10,7 @@ ARGS :=
 # Python that `make test-lowest` tests with: make test-lowest LOWEST_PYTHON=python3.13
 LOWEST_PYTHON = $(shell .ci/system.sh which-python)
 LOWEST := .cache/lowest
-SHELL_SCRIPTS = $(shell find ebspub examples .ci -name '*.sh') .ci/run
+SHELL_SCRIPTS = $(shell find $(wildcard ebspub examples tests .ci) -name '*.sh') .ci/run
 
 .PHONY: help
 help: ## list the targets

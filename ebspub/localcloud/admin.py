@@ -7,13 +7,15 @@ import json
 import logging
 import os
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from werkzeug.exceptions import BadRequest, Forbidden, HTTPException, NotFound
 from werkzeug.wrappers import Request, Response
 
 from ebspub.localcloud.ec2.backend import CloudBackend, backends
+from ebspub.localcloud.ec2.images import CloudImage
+from ebspub.localcloud.ec2.instances import CloudInstance
 from ebspub.localcloud.faults import Rule
 from ebspub.localcloud.inventory import ImageItem, InstanceItem, Inventory, Resource, SnapshotItem, VolumeItem
 from ebspub.localcloud.settings import Settings
@@ -154,7 +156,7 @@ def _inventory_of(region: str, backend: CloudBackend) -> Inventory:
             InstanceItem(
                 **common(i), state=i.state, type=i.instance_type, address=i.address, client_token=i.client_token or ""
             )
-            for i in backend.all_instances()
+            for i in cast(list[CloudInstance], backend.all_instances())
         ],
         volumes=[
             VolumeItem(
@@ -167,8 +169,10 @@ def _inventory_of(region: str, backend: CloudBackend) -> Inventory:
             for s in backend.snapshots.values()
         ],
         images=[
-            ImageItem(**common(a), state=a.state, name=a.name, snapshots=sorted(a.snapshot_ids), public=a.is_public)
-            for a in backend.amis.values()
+            ImageItem(
+                **common(a), state=a.state, name=a.name or "", snapshots=sorted(a.snapshot_ids), public=a.is_public
+            )
+            for a in cast(list[CloudImage], list(backend.amis.values()))
             if a.owner_id == backend.account_id
         ],
         security_groups=[Resource(**common(g), name=g.name) for g in groups],

@@ -66,7 +66,7 @@ def read(environ: Mapping[str, object], body: bytes) -> Incoming:
     query = dict(parse_qsl(str(environ.get("QUERY_STRING", ""))))
     scope = re.search(r"Credential=([^,\s]+)", header)
     credential = scope.group(1) if scope else query.get("X-Amz-Credential", "")
-    key, _, region, service = (credential.split("/") + ["", "", "", ""])[:4]
+    key, _, region, service = [*credential.split("/"), "", "", "", ""][:4]
     params = query
     if str(environ.get("CONTENT_TYPE", "")).startswith("application/x-www-form-urlencoded"):
         params = dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True))

@@ -141,7 +141,7 @@ class Cloud:
         return self._always([], [region], Effect(kind="drop") if silent else broken)
 
     def kill_at(self, pid: int, nth: int, *, when: Literal["before", "after"], actions: Iterable[str] = ()) -> int:
-        """SIGKILL ``pid`` just before the ``nth`` mutating call from now takes effect, or just after; returns the id."""
+        """SIGKILL ``pid`` just before or after the ``nth`` mutating call takes effect; returns the rule's id."""
         effect = Effect(kind="kill", when=when, pid=pid)
         return self.add_fault(Rule(effects=(effect,), mutating=True, nth=nth, actions=frozenset(actions)))
 

@@ -38,8 +38,8 @@ class Effect(BaseModel):
 class Rule(BaseModel):
     """Which calls have which effects. Empty ``actions``, ``regions`` and ``params`` match everything.
 
-    Without ``rate``: all ``effects`` on the ``nth`` matching call since the rule was added and on the ``times - 1`` after
-    it (``times`` None: for ever). With ``rate``: one of ``effects``, drawn with ``seed``, on that share of calls.
+    Without ``rate``: all ``effects`` on the ``nth`` matching call since the rule was added and on the ``times - 1``
+    after it (``times`` None: for ever). With ``rate``: one of ``effects``, drawn with ``seed``, on that share of calls.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -81,10 +81,10 @@ class _Armed:
         if rule.rate is not None:
             # Both draws are made for every call, so that the n-th call fares alike whatever the rate.
             draw, effect = self._random.random(), self._random.choice(rule.effects)
-            effects = (effect,) if draw < rule.rate else ()
+            effects: tuple[Effect, ...] = (effect,) if draw < rule.rate else ()
         else:
             late = self.matched - rule.nth
-            effects = rule.effects if 0 <= late and (rule.times is None or late < rule.times) else ()
+            effects = rule.effects if late >= 0 and (rule.times is None or late < rule.times) else ()
         self.struck += bool(effects)
         return effects
 

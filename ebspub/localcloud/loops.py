@@ -21,7 +21,7 @@ _LOOP_CONFIGURE = 0x4C0A
 _LOOP_CTL_GET_FREE = 0x4C82
 _LO_FLAGS_AUTOCLEAR = 4
 _LO_FLAGS_PARTSCAN = 8
-#: struct loop_info64: device inode rdevice offset sizelimit, number encrypt_type key_size flags, two names, key, init[2]
+#: struct loop_info64: device inode rdevice offset sizelimit, number encrypt key_size flags, two names, key, init[2]
 _INFO = struct.Struct("=5Q4I64s64s32s2Q")
 #: struct loop_config: fd block_size, loop_info64, reserved[8]
 _CONFIG_HEAD = struct.Struct("=2I")

@@ -42,23 +42,21 @@ def _held(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise BusyError(
-                f"an embedded cloud runs in {folder} already", todo="stop it, or use another folder"
-            ) from None
+            what = f"an embedded cloud runs in {folder} already"
+            raise BusyError(what, todo="stop it, or use another folder") from None
         yield
 
 
 def _serve(folder: Path, settings: Settings) -> None:
     _prepare_environment()
+    # Imported after the environment is set: moto reads it when it is imported.
+    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
     from werkzeug.serving import make_server
 
     from ebspub.localcloud.admin import Admin
     from ebspub.localcloud.ec2 import backend
     from ebspub.localcloud.gate import Gate
     from ebspub.localcloud.world import World
-
-    # Imported after the environment is set: moto reads it when it is imported.
-    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 
     class Handler(MotoRequestHandler):  # type: ignore[misc, unused-ignore]
         """Keeps quiet: the calls have a log of their own."""
@@ -73,7 +71,6 @@ def _serve(folder: Path, settings: Settings) -> None:
     gate = Gate(world, DomainDispatcherApplication(create_backend_app), admin, key, _regions(settings))
     admin.gate = gate
     server = make_server("127.0.0.1", settings.port, gate, threaded=True, request_handler=Handler)
-    server.daemon_threads = True
     _on_signals(server)
     _write_state(folder, server.server_port, key)
     log.info("serving on 127.0.0.1:%d", server.server_port)

@@ -114,10 +114,9 @@ def _joined(here: str, location: str) -> str:
 def _manager(url: str) -> urllib3.PoolManager:
     """Return a client that takes the environment's proxy for ``url``."""
     parts = urlsplit(url)
-    host = parts.hostname or ""
     proxies = getproxies()
     proxy = proxies.get(parts.scheme) or proxies.get("all")
-    if not proxy or proxy_bypass(parts.netloc.rpartition("@")[2]) or proxy_bypass(host):
+    if not proxy or proxy_bypass(parts.netloc.rpartition("@")[2]):
         return urllib3.PoolManager()
     address = urllib3.util.parse_url(proxy if "://" in proxy else f"http://{proxy}")
     headers = urllib3.make_headers(proxy_basic_auth=address.auth) if address.auth else None

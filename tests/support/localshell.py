@@ -55,7 +55,10 @@ class LocalShell:
 
 
 class LocalHost:
-    """A builder as root: its home, /run and devices lie in ``folder``; needs root."""
+    """A builder: its home, /run and devices lie in ``folder``. Making one needs root; ``user_shell`` has none.
+
+    In its own view it also has the folder as /mnt, which every user can reach.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -63,7 +66,7 @@ class LocalHost:
         self.home = folder / "home"
         for part in (self.devices / "disk/by-id", self.home, folder / "run"):
             part.mkdir(parents=True, exist_ok=True)
-        setup = 'mount --bind "$0/run" /run && exec sleep infinity'
+        setup = 'mount --bind "$0/run" /run && mount --bind "$0" /mnt && exec sleep infinity'
         command = ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork", "--kill-child=KILL"]
         command += ["--mount-proc", "--propagation", "private", "sh", "-c", setup, str(folder)]
         self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
@@ -74,8 +77,17 @@ class LocalHost:
             "EBSPUB_DEVICES": str(self.devices),
             "EBSPUB_TEST_SESSION": os.environ.get("EBSPUB_TEST_SESSION", ""),
         }
-        self.shell = LocalShell(self.environment, ("nsenter", "-t", str(self.pid), "-m", "-p"), self.home)
+        self._enter = ("nsenter", "-t", str(self.pid), "-m", "-p")
+        self.shell = LocalShell(self.environment, self._enter, self.home)
         self._await("sleep")
+
+    def user_shell(self) -> LocalShell:
+        """Return a shell of a user without rights, for whom the host's folder is /mnt."""
+        for path in (self.folder, self.home):
+            path.chmod(0o777)
+        environment = self.environment | {"HOME": "/mnt/home", "EBSPUB_DEVICES": "/mnt/devices"}
+        drop = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+        return LocalShell(environment, (*self._enter, "env", "-C", "/mnt/home", *drop))
 
     def work(self, task: str) -> Path:
         """Return the work folder of a task."""

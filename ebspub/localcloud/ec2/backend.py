@@ -12,7 +12,7 @@ from moto.ec2.models import ec2_backends
 from moto.ec2.utils import filter_dict_attribute_mapping
 from moto.ssm.models import ssm_backends
 
-from ebspub.localcloud.ec2.base import NounResponse
+from ebspub.localcloud.ec2.base import NounResponse, outcome
 from ebspub.localcloud.ec2.builders import ParameterBackend
 from ebspub.localcloud.ec2.images import ImageResponse
 from ebspub.localcloud.ec2.instance_calls import InstanceResponse
@@ -31,7 +31,7 @@ class RegionResponse(NounResponse):
 
     def describe_regions(self) -> ActionResult:
         enabled = self.cloud.world.settings.regions
-        regions: list[Any] = super().describe_regions().result["Regions"]
+        regions: list[Any] = outcome(super().describe_regions())["Regions"]
         return ActionResult({"Regions": [r for r in regions if not enabled or r.name in enabled]})
 
 

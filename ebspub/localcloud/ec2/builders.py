@@ -42,7 +42,7 @@ class ParameterBackend(SimpleSystemManagerBackend):  # type: ignore[misc, unused
         for arch in ARCHITECTURES:
             parameter = PARAMETER.format(arch=arch)
             self._parameters[parameter].append(
-                Parameter(
+                Parameter(  # type: ignore[abstract]
                     account_id=self.account_id,
                     name=parameter,
                     value=image_id(self.region_name, arch),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 from moto.core.responses import ActionResult
 from moto.ec2.exceptions import InvalidAMIIdError
@@ -13,7 +13,7 @@ from moto.ec2.models.amis import Ami
 from moto.ec2.utils import random_ami_id
 
 from ebspub.localcloud.ec2 import builders
-from ebspub.localcloud.ec2.base import NounResponse, now
+from ebspub.localcloud.ec2.base import NounResponse, now, outcome
 from ebspub.localcloud.ec2.errors import refuse
 from ebspub.localcloud.ec2.snapshots import SnapshotBackend
 
@@ -30,29 +30,29 @@ class CloudImage(Ami):  # type: ignore[misc, unused-ignore]
         self.ec2_backend = backend
         self.born = now()
         self.id = image_id
-        self.name: str = params["Name"]
+        self.name = params["Name"]
         self.state = "pending"
-        self.description: str = params.get("Description") or ""
+        self.description = params.get("Description") or ""
         self.owner_id = owner_id
-        self.owner_alias: str | None = None
-        self.architecture: str = params.get("Architecture") or "i386"
-        self.virtualization_type: str = params.get("VirtualizationType") or "paravirtual"
-        self.root_device_name: str = params.get("RootDeviceName") or "/dev/sda1"
+        self.owner_alias = None
+        self.architecture = params.get("Architecture") or "i386"
+        self.virtualization_type = params.get("VirtualizationType") or "paravirtual"
+        self.root_device_name = params.get("RootDeviceName") or "/dev/sda1"
         self.root_device_type = "ebs"
-        self.kernel_id: str | None = params.get("KernelId")
+        self.kernel_id = params.get("KernelId")
         self.ramdisk_id: str | None = params.get("RamdiskId")
         self.mappings: list[dict[str, Any]] = params.get("BlockDeviceMappings", [])
         self.ena_support: bool = params.get("EnaSupport") or False
         self.sriov_net_support: str | None = params.get("SriovNetSupport")
-        self.boot_mode: str | None = params.get("BootMode")
+        self.boot_mode = cast(str, params.get("BootMode"))  # moto knows no image without
         self.imds_support: str | None = params.get("ImdsSupport")
         self.tpm_support: str | None = params.get("TpmSupport")
         self.creation_date = datetime.now(UTC).replace(tzinfo=None)
         self.deprecation_time: datetime | None = None
-        self.launch_permissions: list[dict[str, str]] = []
+        self.launch_permissions = []
         self.image_type, self.hypervisor, self.platform = "machine", "xen", None
-        self.product_codes: set[str] = set()
-        self.instance_id: str | None = None
+        self.product_codes = set()
+        self.instance_id = None
 
     @property
     def block_device_mappings(self) -> list[dict[str, Any]]:
@@ -115,7 +115,7 @@ class ImageBackend(SnapshotBackend):
         for arch, architecture in builders.ARCHITECTURES.items():
             self._add_builder(arch, architecture)
 
-    def register_image(self, params: Mapping[str, Any]) -> CloudImage:
+    def register(self, params: Mapping[str, Any]) -> CloudImage:
         """Register what ``params`` (RegisterImage's) say; the image is pending at first."""
         self._check_name(params.get("Name") or "")
         if (params.get("Architecture") or "i386") not in _ARCHITECTURES:
@@ -135,12 +135,8 @@ class ImageBackend(SnapshotBackend):
         self, source_image_id: str, source_region: str, name: str | None = None, description: str | None = None
     ) -> CloudImage:
         # CopyImage does not enforce unique names.
-        there = self.in_region(source_region)
-        origin = there.amis.get(source_image_id)
-        if origin is None:
-            raise InvalidAMIIdError(source_image_id)
-        if origin.state != "available":
-            refuse("InvalidAMIID.Unavailable", f"The image '{source_image_id}' is not available.")
+        there = cast(ImageBackend, self.in_region(source_region))
+        origin = there.available_image(source_image_id)
         params = origin.described() | {"Name": name or origin.name, "Description": description or origin.description}
         params["BlockDeviceMappings"] = [self._copied(mapping, source_region) for mapping in origin.mappings]
         image = CloudImage(self, random_ami_id(), params, owner_id=self.account_id)
@@ -151,10 +147,9 @@ class ImageBackend(SnapshotBackend):
         """Return the image; ``InvalidAMIID.NotFound`` or ``.Malformed`` when there is none."""
         if not image_id.startswith("ami-"):
             refuse("InvalidAMIID.Malformed", f'Invalid id: "{image_id}"')
-        image: CloudImage | None = self.amis.get(image_id)
-        if image is None:
+        if image_id not in self.amis:
             raise InvalidAMIIdError(image_id)
-        return image
+        return cast(CloudImage, self.amis[image_id])
 
     def available_image(self, image_id: str) -> CloudImage:
         """Return the image if it is available; ``InvalidAMIID.Unavailable`` otherwise."""
@@ -236,7 +231,7 @@ class ImageResponse(NounResponse):
     def register_image(self) -> ActionResult:
         tags = self._parse_tag_specification("image").get("image", {})
         self.error_on_dryrun()
-        image = self.cloud.register_image(self.params)
+        image = self.cloud.register(self.params)
         image.add_tags(tags)
         return ActionResult({"ImageId": image.id})
 
@@ -245,7 +240,7 @@ class ImageResponse(NounResponse):
         tags = self._parse_tag_specification().get("image", {})
 
         def make() -> str:
-            image_id: str = super(ImageResponse, self).copy_image().result["ImageId"]
+            image_id: str = outcome(super(ImageResponse, self).copy_image())["ImageId"]
             self.cloud.image(image_id).add_tags(tags)
             return image_id
 
@@ -255,7 +250,7 @@ class ImageResponse(NounResponse):
         asked = self._get_param("ImageIds", [])
         for image_id in asked:
             self.cloud.image(image_id)
-        images = super().describe_images().result["Images"]
+        images = outcome(super().describe_images())["Images"]
         filtered = asked if not self._get_param("Filters") and not self._get_param("Owners") else []
         return ActionResult({"Images": [i.described() for i in self.seen(images, filtered, "InvalidAMIID.NotFound")]})
 

@@ -8,7 +8,7 @@ from moto.core.responses import ActionResult
 from moto.core.types import Base64EncodedString
 from moto.core.utils import utcnow
 
-from ebspub.localcloud.ec2.base import NounResponse, now
+from ebspub.localcloud.ec2.base import NounResponse, now, outcome
 from ebspub.localcloud.ec2.errors import refuse
 from ebspub.localcloud.ec2.instances import CloudInstance
 
@@ -22,17 +22,18 @@ class InstanceResponse(NounResponse):
         self.params["MinCount"] = self._get_param("MaxCount", 1)
 
         def make() -> str:
-            reservation_id: str = super(InstanceResponse, self).run_instances().result.id
+            reservation_id: str = outcome(super(InstanceResponse, self).run_instances()).id
             return reservation_id
 
         reservation = self.cloud.reservations[self.once("RunInstances", make)]
-        if self._get_param("ClientToken") and any(instance.gone for instance in reservation.instances):
+        instances: list[Any] = reservation.instances
+        if self._get_param("ClientToken") and any(instance.gone for instance in instances):
             refuse("IdempotentInstanceTerminated", "The instances of this client token are terminated.")
         return ActionResult(reservation)
 
     def describe_instances(self) -> ActionResult:
         asked = self._get_param("InstanceIds", [])
-        result: dict[str, Any] = super().describe_instances().result
+        result: dict[str, Any] = outcome(super().describe_instances())
         for reservation in result["Reservations"]:
             visible = [i for i in reservation.instances if self._visible(i)]
             reservation.instances = self.seen(visible, (), "")
@@ -61,7 +62,7 @@ class InstanceResponse(NounResponse):
         """Tell whether the instance exists for the caller; filters may keep it out of ``found`` all the same."""
         if instance_id in found:
             return True
-        instance: CloudInstance = self.cloud.get_instance(instance_id)
+        instance = self.cloud.get_instance(instance_id)
         return self._visible(instance) and self.cloud.world.listed(instance.born)
 
     def _visible(self, instance: CloudInstance) -> bool:

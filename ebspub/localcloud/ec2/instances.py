@@ -8,7 +8,7 @@ import logging
 import re
 import threading
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from moto.core.utils import utcnow
 from moto.ec2.exceptions import InvalidKeyPairNameError
@@ -152,11 +152,14 @@ class InstanceBackend(ImageBackend, VolumeBackend):
         # Every builder has a public address.
         kwargs["associate_public_ip"] = False
         reservation = super().run_instances(image_id, count, user_data, security_group_names, **kwargs)
-        for instance in reservation.instances:
+        for instance in cast(list[CloudInstance], reservation.instances):
             instance.address = self.world.addresses.take()
             self._make_host(instance)
             self.boot(instance)
         return reservation
+
+    def get_instance(self, instance_id: str) -> CloudInstance:
+        return cast(CloudInstance, super().get_instance(instance_id))
 
     def boot(self, instance: CloudInstance) -> None:
         """Start the builder in the background; the instance runs when it has, and the delay is over."""
@@ -222,8 +225,8 @@ class InstanceBackend(ImageBackend, VolumeBackend):
         if arm != (image.architecture == "arm64"):
             refuse(
                 "InvalidParameterValue",
-                f"The architecture '{'arm64' if arm else 'i386,x86_64'}' of the specified instance type does not match the"
-                f" architecture '{image.architecture}' of the specified AMI.",
+                f"The architecture '{'arm64' if arm else 'i386,x86_64'}' of the specified instance type does not match"
+                f" the architecture '{image.architecture}' of the specified AMI.",
             )
 
     def _zone(self, kwargs: Mapping[str, Any]) -> str:
@@ -274,7 +277,10 @@ class InstanceBackend(ImageBackend, VolumeBackend):
 
     def _plug_when_filled(self, attachment: Any) -> None:
         """A volume that is still being filled from its snapshot appears when it is ready."""
-        if attachment.device != attachment.instance.root_device_name and attachment.volume.word == "creating":
+        if (
+            attachment.device != attachment.instance.root_device_name
+            and self.get_volume(attachment.volume.id).word == "creating"
+        ):
             again = self.world.locked(lambda: self._plug_when_filled(attachment))
             self.world.timers.later(0.05, again)
         else:
@@ -302,10 +308,10 @@ class InstanceBackend(ImageBackend, VolumeBackend):
         if instance.state == "terminated":
             return
         for _, block in instance.get_block_device_mapping:
-            attachment = self.get_volume(block.volume_id).attachment
-            if attachment is not None:
-                self.release(attachment)
-                attachment.volume.word = "available"
+            volume = self.get_volume(block.volume_id)
+            if volume.attachment is not None:
+                self.release(volume.attachment)
+                volume.word = "available"
                 if block.delete_on_termination:
                     self.delete_volume(block.volume_id)
         for nic in list(instance.nics.values()):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, cast
 
 from moto.core.responses import ActionResult
 from moto.ec2.exceptions import InvalidSnapshotInUse
@@ -11,7 +11,7 @@ from moto.ec2.models.elastic_block_store import Snapshot
 from moto.ec2.utils import random_snapshot_id
 
 from ebspub.localcloud import sparse
-from ebspub.localcloud.ec2.base import NounBackend, NounResponse, now
+from ebspub.localcloud.ec2.base import NounBackend, NounResponse, now, outcome
 from ebspub.localcloud.ec2.errors import refuse
 
 
@@ -42,11 +42,14 @@ class SnapshotBackend(NounBackend):
         volume = self.get_volume(volume_id)
         if volume.status not in {"available", "in-use"}:
             refuse("IncorrectState", f"Volume '{volume_id}' is in the '{volume.status}' state.")
-        snapshot: CloudSnapshot = super().create_snapshot(volume_id, *args, **kwargs)
+        snapshot = cast(CloudSnapshot, super().create_snapshot(volume_id, *args, **kwargs))
         source = os.open(self.world.volume_file(volume_id), os.O_RDONLY | os.O_CLOEXEC)
-        # Whatever is written after the answer must not be in it, so the copy is made before; the lock is free meanwhile.
+        # What is written after the answer must not be in it, so the copy is made before; the lock is free meanwhile.
         self.world.before_answering(lambda: self._freeze(snapshot, source))
         return snapshot
+
+    def get_snapshot(self, snapshot_id: str) -> CloudSnapshot:
+        return cast(CloudSnapshot, super().get_snapshot(snapshot_id))
 
     def copy_snapshot(
         self, source_snapshot_id: str, source_region: str, description: str, kms_key_id: str | None
@@ -65,7 +68,8 @@ class SnapshotBackend(NounBackend):
 
     def delete_snapshot(self, snapshot_id: str) -> Snapshot:
         self.get_snapshot(snapshot_id)
-        for image in self.amis.values():
+        images: Any = self.amis.values()
+        for image in images:
             if snapshot_id in image.snapshot_ids:
                 raise InvalidSnapshotInUse(snapshot_id, image.id)
         self.world.snapshot_file(snapshot_id).unlink(missing_ok=True)
@@ -77,8 +81,7 @@ class SnapshotBackend(NounBackend):
 
         if region not in ec2_backends[self.account_id]:
             refuse("InvalidParameterValue", f"Invalid value '{region}' for sourceRegion.")
-        backend: SnapshotBackend = ec2_backends[self.account_id][region]
-        return backend
+        return cast(SnapshotBackend, ec2_backends[self.account_id][region])
 
     def _freeze(self, snapshot: CloudSnapshot, source: int) -> None:
         """Copy the content (the open file ``source``), then let the snapshot complete."""
@@ -104,5 +107,5 @@ class SnapshotResponse(NounResponse):
 
     def describe_snapshots(self) -> ActionResult:
         asked = self._get_param("SnapshotIds", [])
-        snapshots = super().describe_snapshots().result["Snapshots"]
+        snapshots = outcome(super().describe_snapshots())["Snapshots"]
         return ActionResult({"Snapshots": self.seen(snapshots, asked, "InvalidSnapshot.NotFound")})

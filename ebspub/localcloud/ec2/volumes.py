@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, cast
 
 from moto.core.responses import ActionResult
 from moto.ec2.exceptions import VolumeInUseError
 from moto.ec2.models.elastic_block_store import Volume, VolumeAttachment
 
 from ebspub.localcloud import sparse
-from ebspub.localcloud.ec2.base import NounBackend, NounResponse, now
+from ebspub.localcloud.ec2.base import NounBackend, NounResponse, now, outcome
 from ebspub.localcloud.ec2.errors import refuse
 from ebspub.localcloud.hosts.base import Attached
 
@@ -50,7 +50,8 @@ class VolumeBackend(NounBackend):
                 refuse("InvalidParameterValue", f"Volume of {size}GiB is smaller than snapshot '{snapshot_id}'.")
         if size is not None and not 1 <= size <= _LARGEST:
             refuse("InvalidParameterValue", f"Volume of {size}GiB is too small or too large.")
-        volume: CloudVolume = super().create_volume(size, zone_name, snapshot_id, *args, **kwargs)
+        made: Any = super().create_volume(size, zone_name, snapshot_id, *args, **kwargs)  # type: ignore[arg-type]
+        volume: CloudVolume = made
         if volume.volume_type == "gp3" and volume.throughput is None:
             volume.throughput = _GP3_THROUGHPUT
         if snapshot is None:
@@ -60,6 +61,10 @@ class VolumeBackend(NounBackend):
             source = os.open(self.world.snapshot_file(snapshot.id), os.O_RDONLY | os.O_CLOEXEC)
             self.world.background(lambda: self._fill(volume, source))
         return volume
+
+    def get_volume(self, volume_id: str) -> CloudVolume:
+        volume: Any = super().get_volume(volume_id)
+        return cast(CloudVolume, volume)
 
     def attach_volume(
         self, volume_id: str, instance_id: str, device_path: str, delete_on_termination: bool = False
@@ -84,9 +89,9 @@ class VolumeBackend(NounBackend):
         self, volume: CloudVolume, instance_id: str, device_path: str, delete_on_termination: bool
     ) -> VolumeAttachment:
         """Attach without the checks; the volume stays `attaching` until :meth:`plug`."""
-        attachment = super().attach_volume(volume.id, instance_id, device_path, delete_on_termination)
+        attachment: Any = super().attach_volume(volume.id, instance_id, device_path, delete_on_termination)
         attachment.status = "attaching"
-        return attachment
+        return cast(VolumeAttachment, attachment)
 
     def plug(self, attachment: VolumeAttachment) -> None:
         """Let the builder see the volume; does nothing when it is being detached already."""
@@ -181,14 +186,14 @@ class VolumeResponse(NounResponse):
         self.error_on_dryrun()
 
         def make() -> str:
-            volume_id: str = super(VolumeResponse, self).create_volume().result.id
+            volume_id: str = outcome(super(VolumeResponse, self).create_volume()).id
             return volume_id
 
         return ActionResult(self.cloud.get_volume(self.once("CreateVolume", make)))
 
     def describe_volumes(self) -> ActionResult:
         asked = self._get_param("VolumeIds", [])
-        volumes = super().describe_volumes().result["Volumes"]
+        volumes = outcome(super().describe_volumes())["Volumes"]
         return ActionResult({"Volumes": self.seen(volumes, asked, "InvalidVolume.NotFound")})
 
     def detach_volume(self) -> ActionResult:

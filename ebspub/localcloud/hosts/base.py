@@ -13,7 +13,34 @@ from typing import Protocol
 from ebspub.localcloud.hosts.userdata import Seed
 
 #: Families of instance types that show volumes the Xen way (/dev/xvdf); all others are Nitro (/dev/nvme1n1).
-XEN_FAMILIES = frozenset("t1 t2 m1 m2 m3 m4 c1 c3 c4 cc2 cr1 d2 g2 g3 h1 hs1 i2 i3 p2 p3 r3 r4 x1 x1e".split())
+XEN_FAMILIES = frozenset(
+    [
+        "t1",
+        "t2",
+        "m1",
+        "m2",
+        "m3",
+        "m4",
+        "c1",
+        "c3",
+        "c4",
+        "cc2",
+        "cr1",
+        "d2",
+        "g2",
+        "g3",
+        "h1",
+        "hs1",
+        "i2",
+        "i3",
+        "p2",
+        "p3",
+        "r3",
+        "r4",
+        "x1",
+        "x1e",
+    ]
+)
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,7 @@ class NamespaceHost:
     def start(self, on_exit: ExitCallback) -> None:
         self._lay_out()
         init = str(_HERE / "namespace-init.sh")
-        # The death signal is a property of the thread that forks: callers run in threads that live as long as the cloud.
+        # The death signal comes when the forking thread ends: callers run in threads that live as long as the cloud.
         command = ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork", "--uts"]
         command += ["--kill-child=KILL", "--propagation", "private", "sh", init, str(self._root), self.spec.hostname]
         with self._console.open("ab") as log:

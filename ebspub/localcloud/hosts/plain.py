@@ -1,7 +1,7 @@
 """Builders without root: sshd run as the cloud's own user in a private folder, volumes as plain files.
 
-A session finds its volumes below the folder that the environment variable ``EBSPUB_DEVICES`` names, under the names that
-they would have below /dev. The login user is the user who runs the cloud; ``sudo`` and ``shutdown`` are stand-ins.
+A session finds its volumes below the folder that the environment variable ``EBSPUB_DEVICES`` names, under the names
+that they would have below /dev. The login user is the user who runs the cloud; ``sudo`` and ``shutdown`` are stand-ins.
 """
 
 from __future__ import annotations
@@ -46,6 +46,12 @@ done
 [ $# -gt 0 ] || exit 0
 exec "$@"
 """
+
+
+_FORCED = (
+    'ForceCommand cd "$HOME" && if [ -n "$SSH_ORIGINAL_COMMAND" ]; then'
+    ' exec /bin/sh -c "$SSH_ORIGINAL_COMMAND"; else exec /bin/sh -l; fi'
+)
 
 
 class PlainHost:
@@ -168,8 +174,7 @@ class PlainHost:
             "MaxStartups 50:30:100",
             f"SetEnv {environment}",
             # sshd starts in the account's home folder, which is not this builder's.
-            'ForceCommand cd "$HOME" && if [ -n "$SSH_ORIGINAL_COMMAND" ]; then'
-            ' exec /bin/sh -c "$SSH_ORIGINAL_COMMAND"; else exec /bin/sh -l; fi',
+            _FORCED,
             "Subsystem sftp internal-sftp",
         ]
         return "\n".join(lines) + "\n"
@@ -178,8 +183,8 @@ class PlainHost:
 def end_processes(folder: Path, patience: float = 5.0) -> None:
     """Kill every process of this user that belongs to the builder in ``folder`` or to any builder below it.
 
-    They are known by the mark in their environment, which sshd gives to every session, or by ``folder`` on their command
-    line (sshd itself). Session leaders escape process groups, so groups do not help.
+    They are known by the mark in their environment, which sshd has and gives to every session. Session leaders escape
+    process groups, so groups do not help.
     """
     deadline = time.monotonic() + patience
     while found := _processes(folder):

@@ -78,6 +78,6 @@ def parse(data: bytes) -> Seed:
 
 
 def as_script(commands: list[Command]) -> str:
-    """Return a shell script of ``commands``: lists are quoted, strings are shell already. A failing one stops nothing."""
+    """Return a shell script of ``commands``: lists are quoted, strings are shell. A failing one stops nothing."""
     lines = [command if isinstance(command, str) else shlex.join(command) for command in commands]
     return "\n".join(["#!/bin/sh", *lines, ""])

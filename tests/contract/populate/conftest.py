@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from tests.conftest import Need
 from tests.contract.populate.world import BY_ID, LUCID, MEMBER, Image, Server, World, make_image, pack, serving
-from tests.support.localshell import LocalHost, LocalShell, loop_device
+from tests.support.localshell import LocalHost, loop_device
 
 #: The kinds of file system that an image may have, with what mkfs is told.
 KINDS = {
@@ -80,13 +81,11 @@ def world(host: LocalHost, volume: Path, server: Server) -> Iterator[World]:
 
 
 @pytest.fixture
-def plain_world(host: LocalHost, volume: Path, server: Server, tmp_path: Path) -> World:
+def plain_world(host: LocalHost, server: Server) -> World:
     """A builder without root, its volume a plain file."""
-    (host.devices / BY_ID).symlink_to(volume)
-    for path in (host.home, volume, tmp_path):
-        path.chmod(0o777)
-    for path in tmp_path.parents:
-        if path.owner() == "root" and path.stat().st_mode & 0o001 == 0:
-            path.chmod(path.stat().st_mode | 0o011)
-    prefix = ("nsenter", "-t", str(host.pid), "-m", "-p", "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
-    return World(host, LocalShell(host.environment, prefix, host.home), volume, server)
+    volume = host.folder / "volume"
+    volume.touch()
+    os.truncate(volume, 128 << 20)
+    volume.chmod(0o666)
+    (host.devices / BY_ID).symlink_to("/mnt/volume")
+    return World(host, host.user_shell(), volume, server)

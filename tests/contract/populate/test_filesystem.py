@@ -267,7 +267,7 @@ def test_a_feature_too_many_fails_the_task(world: World, images: dict[str, Image
         ('printf x | dd of="$tree/big" conv=notrunc bs=1 seek=1000000; touch -d @1 "$tree/big"', "entries"),
         ('setfattr -x user.comment "$tree/first"', "xattrs"),
         ('setcap -r "$tree/setuid"; setfattr -n user.x -v z "$tree/first"', "xattrs"),
-        ('t=$(stat -c %y "$tree/big"); printf x | dd of="$tree/big" conv=notrunc bs=1 seek=9; touch -d "$t" "$tree/big"', "sums"),
+        ('f=$tree/big; t=$(stat -c %y $f); echo | dd of=$f conv=notrunc bs=1 seek=9; touch -d "$t" $f', "sums"),
         ('rm "$tree/char"; mknod -m 666 "$tree/char" c 1 5; touch -r /proc/self/exe "$tree"', "entries"),
         ('mv "$tree/-rf" "$tree/-rg"', "entries"),
     ],
@@ -278,7 +278,8 @@ def test_a_copy_that_is_not_faithful_is_found(world: World, images: dict[str, Im
     shutil.copy("/bin/cp", real)
     stub = world.host.home / "cp"
     stub.write_text(
-        f'#!/bin/sh\n"{real}" "$@" || exit\ncase $* in *target/*) tree=target; {{ {damage}; }} >/dev/null 2>&1 ;; esac\nexit 0\n'
+        f'#!/bin/sh\n"{real}" "$@" || exit\n'
+        f"case $* in *target/*) tree=target; {{ {damage}; }} >/dev/null 2>&1 ;; esac\nexit 0\n"
     )
     stub.chmod(0o755)
     world.host.inside(f"mount --bind {stub} /usr/bin/cp")

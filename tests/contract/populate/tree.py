@@ -1,4 +1,9 @@
-"""Run as a program on a mounted tree: plant hard cases into it, or describe all of it as JSON."""
+"""Run as a program on a mounted tree: plant hard cases into it, or describe all of it as JSON.
+
+Names are bytes, because not all of them are text; that is why this works with `os` and not with paths.
+"""
+
+# ruff: noqa: PTH102, PTH103, PTH101, PTH109
 
 from __future__ import annotations
 
@@ -138,4 +143,4 @@ if __name__ == "__main__":
     if action == "plant":
         plant(mountpoint)
     else:
-        print(json.dumps(describe(mountpoint)))
+        sys.stdout.write(json.dumps(describe(mountpoint)))

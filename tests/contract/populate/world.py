@@ -1,4 +1,4 @@
-"""What the tests of the populate methods share: images with hard cases, a server that can misbehave, a host to run on."""
+"""What the tests of the populate methods share: images with hard cases, a server that can misbehave, a host."""
 
 from __future__ import annotations
 
@@ -238,7 +238,7 @@ class World:
     def assert_clean(self) -> None:
         """Nothing is mounted or attached for the task on the host."""
         mounts = self.host.inside("cat /proc/self/mountinfo")
-        assert str(self.host.home) not in mounts, mounts
+        assert str(self.host.work("")) not in mounts, mounts
         loops = [file.read_text() for file in Path("/sys/block").glob("loop*/loop/backing_file") if file.exists()]
         assert not [name for name in loops if str(self.host.home) in name]
 

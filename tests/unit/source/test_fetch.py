@@ -129,10 +129,15 @@ def test_a_server_that_dribbles_its_content_is_left_at_the_deadline() -> None:
             time.sleep(0.05)
 
     with _serving(dribble) as server:
+        before = set(threading.enumerate())
         start = time.monotonic()
         with pytest.raises(SourceError, match="no complete answer"):
             fetch(server.url(), deadline=0.5)
         assert time.monotonic() - start < 2
+        fetching = [each for each in set(threading.enumerate()) - before if each.name == "ebspub-fetch"]
+        for each in fetching:
+            each.join(timeout=1)
+            assert not each.is_alive()
 
 
 def test_a_server_that_dribbles_its_header_is_left_at_the_deadline() -> None:

@@ -1,0 +1,83 @@
+"""What all commands share: errors become messages and exit codes, log records become lines on stderr."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from typing import Any
+
+import typer
+from typer.core import TyperCommand
+
+from ebspub.cli import output
+from ebspub.errors import EbspubError
+
+#: Exit code of a defect of ours, and of output that could not be written.
+DEFECT = 1
+
+
+class Command(TyperCommand):
+    """A command whose errors are told to the user in words; a traceback is shown only with --verbose."""
+
+    def invoke(self, ctx: Any) -> Any:
+        output.begin()
+        try:
+            result = super().invoke(ctx)
+        except (typer.Exit, typer.Abort):
+            raise
+        except EbspubError as error:
+            output.err(f"ebspub: {output.clean_lines(str(error))}")
+            raise typer.Exit(error.exit_code) from error
+        except KeyboardInterrupt:
+            raise typer.Exit(130) from None
+        except Exception as error:
+            _tell_defect(error)
+            raise typer.Exit(DEFECT) from error
+        if output.failed():
+            raise typer.Exit(DEFECT)
+        return result
+
+
+def _tell_defect(error: Exception) -> None:
+    output.err(f"ebspub: internal error: {type(error).__name__}: {output.clean(str(error))}")
+    if is_verbose():
+        output.err("".join(traceback.format_exception(error)).rstrip())
+    else:
+        output.err("  This is a defect of ebspub. Run it again with --verbose and report what it says.")
+
+
+class _Lines(logging.Handler):
+    """Writes records to whatever stderr is now: a live table may have put itself in front of it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        output.err(self.format(record))
+
+
+class _Brief(logging.Formatter):
+    """One line for a record, without its traceback."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return f"ebspub: {record.levelname.lower()}: {output.clean(record.getMessage())}"
+
+
+_handler = _Lines()
+
+
+def start_logging(*, verbose: bool) -> None:
+    """Send log records to stderr: our warnings; with ``verbose`` all of ours, and the libraries' warnings."""
+    root, ours = logging.getLogger(), logging.getLogger("ebspub")
+    if _handler not in root.handlers:
+        root.addHandler(_handler)
+    _handler.filters.clear()
+    ours.setLevel(logging.DEBUG if verbose else logging.WARNING)
+    if verbose:
+        _handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    else:
+        _handler.setFormatter(_Brief())
+        # What libraries warn of (a connection that is made anew) comes back as an error of a job where it matters.
+        _handler.addFilter(lambda record: record.name.split(".")[0] == "ebspub")
+
+
+def is_verbose() -> bool:
+    """Return whether --verbose was given."""
+    return logging.getLogger("ebspub").level == logging.DEBUG
