@@ -3,7 +3,8 @@
 ``state`` is the last completed step and one of six words. Whether anybody is at the job is its ``status``; a failure
 therefore never forgets how far the job got. :class:`Lifecycle` holds the table as a `transitions` machine:
 triggers are the steps, and every other way (back to pending with a lost builder, adopted because the AMI already
-exists) is an explicit edge. No work is done in callbacks; the machine only judges.
+exists) is an explicit edge. No work is done in callbacks; the machine has no model and is never fired, only read, so
+that any number of threads may ask it at once.
 """
 
 from __future__ import annotations
@@ -75,40 +76,32 @@ _BACK: list[dict[str, Any]] = [
 ]
 
 
-class _Cursor:
-    """The machine's one model: `transitions` keeps strong references to models, so jobs are never bound to it."""
-
-    state: State
-
-
 class Lifecycle:
-    """Judge whether a trigger may fire from a state, and where it leads.
+    """Judge whether a trigger may fire from a state, and where it leads. Safe to share between threads.
 
     >>> Lifecycle().target(State.PENDING, "launch")
     <State.LAUNCHED: 'launched'>
     """
 
     def __init__(self) -> None:
-        self._cursor = _Cursor()
         self._machine = Machine(
-            model=self._cursor,
+            model=None,
             states=State,
             transitions=[*_FORWARD, *_BACK],
             initial=State.PENDING,
             auto_transitions=False,
             send_event=False,
         )
+        self._targets = {(source, trigger): dest for source, trigger, dest in self.edges}
 
     def target(self, source: State, trigger: str) -> State:
         """Return the state that ``trigger`` leads to from ``source``.
 
         Raises :class:`transitions.MachineError` for an edge that is not in the table, which is a defect of the caller.
         """
-        self._machine.set_state(source, self._cursor)
-        fire: Any = getattr(self._cursor, trigger, None)
-        if fire is None or not fire():
+        if (source, trigger) not in self._targets:
             raise MachineError(f"no edge {trigger!r} out of {source!r}")
-        return self._cursor.state
+        return self._targets[source, trigger]
 
     @property
     def edges(self) -> frozenset[tuple[State, str, State]]:

@@ -6,7 +6,7 @@ import os
 
 from alembic import context
 
-from ebspub.store.database import connect
+from ebspub.store.database import connect, migrating
 from ebspub.store.tables import metadata
 
 
@@ -17,9 +17,13 @@ def run() -> None:
         context.configure(connection=connection, target_metadata=metadata, render_as_batch=True)
         context.run_migrations()
         return
-    with connect(os.environ.get("EBSPUB_DATABASE", "sqlite:///ebspub.db")).begin() as own:
-        context.configure(connection=own, target_metadata=metadata, render_as_batch=True)
-        context.run_migrations()
+    engine = connect(os.environ.get("EBSPUB_DATABASE", "sqlite:///ebspub.db"))
+    try:
+        with migrating(engine) as own:
+            context.configure(connection=own, target_metadata=metadata, render_as_batch=True)
+            context.run_migrations()
+    finally:
+        engine.dispose()
 
 
 run()

@@ -50,7 +50,8 @@ class BotoClients:
     """Clients by boto3's standard configuration."""
 
     def __init__(self, *, workers: int = 16) -> None:
-        self._session = boto3.session.Session()
+        with calling("reading the AWS configuration"):
+            self._session = boto3.session.Session()
         self._lock = threading.Lock()
         self._regions: dict[str, RegionClients] = {}
         self._accounts: dict[str, str] = {}
@@ -84,7 +85,8 @@ class BotoClients:
 
     def account(self, region: str) -> str:
         """Return the account id, asked for once per partition."""
-        partition = self._session.get_partition_for_region(region)
+        with calling("looking the region up"):
+            partition = self._session.get_partition_for_region(region)
         if partition not in self._accounts:
             with self._lock, calling("GetCallerIdentity"):
                 sts = self._session.client("sts", region_name=region, config=self._reading)

@@ -15,11 +15,19 @@ from botocore.exceptions import (
     BotoCoreError,
     ClientError,
     ConnectTimeoutError,
+    CredentialRetrievalError,
     EndpointConnectionError,
     NoCredentialsError,
+    NoRegionError,
+    ParamValidationError,
     PartialCredentialsError,
     ProfileNotFound,
+    SSOError,
+    TokenRetrievalError,
+    UnknownRegionError,
+    UnknownServiceError,
 )
+from botocore.parsers import ResponseParserError
 
 from ebspub.errors import EbspubError
 
@@ -124,12 +132,27 @@ class AwsError(EbspubError):
         return self.code.endswith((".NotFound", "NotFound", ".Unknown"))
 
 
-def classify(action: str, error: ClientError | BotoCoreError) -> AwsError:
+#: Exceptions of a configuration without usable credentials.
+_CREDENTIALS = (
+    NoCredentialsError,
+    PartialCredentialsError,
+    CredentialRetrievalError,
+    ProfileNotFound,
+    SSOError,
+    TokenRetrievalError,
+)
+#: Exceptions that botocore raises before it sends anything, and would raise again.
+_NEVER_SENT = (ParamValidationError, NoRegionError, UnknownRegionError, UnknownServiceError)
+
+
+def classify(action: str, error: ClientError | BotoCoreError | ResponseParserError) -> AwsError:
     """Return what a botocore exception of the call ``action`` means."""
     if isinstance(error, ClientError):
         return _from_answer(action, error)
-    if isinstance(error, NoCredentialsError | PartialCredentialsError | ProfileNotFound):
+    if isinstance(error, _CREDENTIALS):
         return AwsError(action, Cause.CREDENTIALS, code=type(error).__name__, message=str(error))
+    if isinstance(error, _NEVER_SENT):
+        return AwsError(action, Cause.REFUSED, code=type(error).__name__, message=str(error))
     if isinstance(error, EndpointConnectionError | ConnectTimeoutError):
         # No connection was made, so nothing was sent: a definite refusal that is worth trying again.
         return AwsError(action, Cause.THROTTLED, code=type(error).__name__, message=str(error))
@@ -143,20 +166,22 @@ def _from_answer(action: str, error: ClientError) -> AwsError:
     code = str(detail.get("Code", "") or "Unknown")
     status = int(metadata.get("HTTPStatusCode", 0) or 0)
     cause = _BY_CODE.get(code)
-    if cause is None and (code.startswith("Client.") or code.startswith("Server.")):
+    if cause is None and code.startswith(("Client.", "Server.")):
         cause = _BY_CODE.get(code.partition(".")[2])
     if cause is None:
-        if status >= 500:
-            cause = Cause.TRANSIENT
-        else:
-            cause = Cause.NOT_YET if code.endswith("NotFound") else Cause.REFUSED
-    if code == "ResourceLimitExceeded" and "concurrent" in str(detail.get("Message", "")).lower():
+        cause = Cause.REFUSED if status < 500 else Cause.TRANSIENT
+        if code.endswith("NotFound") and status < 500:
+            cause = Cause.NOT_YET
+    message = str(detail.get("Message", ""))
+    if code == "ResourceLimitExceeded" and "concurrent" in message.lower():
         cause = Cause.THROTTLED
+    if code == "InvalidParameterValue" and "iaminstanceprofile" in message.lower():
+        cause = Cause.NOT_YET  # a profile just made takes seconds to reach EC2
     return AwsError(
         action,
         cause,
         code=code,
-        message=str(detail.get("Message", "")) or "(no message)",
+        message=message or "(no message)",
         request_id=str(metadata.get("RequestId", "") or answer.get("RequestId", "")),
     )
 
@@ -166,5 +191,5 @@ def calling(action: str) -> Iterator[None]:
     """Turn what botocore raises into an :class:`AwsError` of the call ``action``."""
     try:
         yield
-    except (ClientError, BotoCoreError) as error:
+    except (ClientError, BotoCoreError, ResponseParserError) as error:
         raise classify(action, error) from error

@@ -71,12 +71,17 @@ def get(ec2: EC2Client, image: str) -> Image | None:
 
 
 def register(ec2: EC2Client, registration: Registration, request: Mapping[str, Any], *, tags: Mapping[str, str]) -> str:
-    """Register an AMI on ``request["snapshot"]``; return its id. The call takes no client token; its name is unique."""
+    """Register an AMI; return its id. The call takes no client token; its name is unique.
+
+    ``request``: snapshot, iops (for io1 and io2, which have no default).
+    """
     root: dict[str, Any] = {
         "SnapshotId": request["snapshot"],
         "DeleteOnTermination": True,
         "VolumeType": registration.volume_type,
     }
+    if request.get("iops"):
+        root["Iops"] = request["iops"]
     mappings: list[dict[str, Any]] = [{"DeviceName": registration.root_device, "Ebs": root}]
     mappings += [{"DeviceName": device, "VirtualName": name} for device, name in registration.ephemeral]
     arguments: dict[str, Any] = {

@@ -58,6 +58,7 @@ class RegionView:
 
     def images_named(self, name: str) -> list[Image]:
         """Return the AMIs of a name that are, or may become, of use."""
+        self._look(Kind.IMAGE)
         found = self.things.get(Kind.IMAGE, {}).values()
         return [i for i in found if isinstance(i, Image) and i.name == name and i.state != "deregistered"]
 

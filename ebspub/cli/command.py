@@ -7,7 +7,7 @@ import traceback
 from typing import Any
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 from ebspub.cli import output
 from ebspub.errors import EbspubError
@@ -16,8 +16,23 @@ from ebspub.errors import EbspubError
 DEFECT = 1
 
 
+def _keep_lines(text: str | None) -> str | None:
+    """Mark the examples of a help text, so that their lines are not joined to a paragraph."""
+    return text.replace("\n\nExamples:\n", "\n\n\b\nExamples:\n") if text else text
+
+
+class Group(TyperGroup):
+    """A group of commands whose help ends with examples."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**{**attributes, "help": _keep_lines(attributes.get("help"))})
+
+
 class Command(TyperCommand):
     """A command whose errors are told to the user in words; a traceback is shown only with --verbose."""
+
+    def __init__(self, name: str | None, **attributes: Any) -> None:
+        super().__init__(name, **{**attributes, "help": _keep_lines(attributes.get("help"))})
 
     def invoke(self, ctx: Any) -> Any:
         output.begin()

@@ -29,7 +29,7 @@ def _silent(source: Source) -> Completer:
             return []
 
     # The wrapper's own signature counts, not that of what it wraps.
-    del complete.__wrapped__  # type: ignore[attr-defined]
+    del complete.__wrapped__
     return complete
 
 

@@ -59,9 +59,7 @@ Regions: TypeAlias = Annotated[
 ]
 Builds: TypeAlias = Annotated[
     list[str] | None,
-    typer.Option(
-        "--build", metavar="BUILD", help="Only this build name (repeatable).", autocompletion=complete.builds
-    ),
+    typer.Option("--build", metavar="BUILD", help="Only this build name (repeatable).", autocompletion=complete.builds),
 ]
 Labels: TypeAlias = Annotated[
     list[str] | None,
@@ -100,6 +98,16 @@ def existing_store(config: Config) -> Iterator[Store | None]:
     finally:
         if store is not None:
             store.close()
+
+
+def require_store(config: Config, job_ids: Sequence[str]) -> None:
+    """Raise UsageError where there is no database that could know ``job_ids``: none is made to find that out."""
+    from ebspub.errors import UsageError
+
+    with existing_store(config) as store:
+        if store is None:
+            where = config.store_url_redacted()
+            raise UsageError(f"no such job: {', '.join(job_ids)}", todo=f"There is no state database at {where} yet.")
 
 
 def chosen_specs(config: Config, choice: Choice) -> tuple[JobSpec, ...]:

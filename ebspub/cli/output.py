@@ -19,11 +19,13 @@ _LOCK = threading.RLock()
 # Everything that a terminal may take for a command: C0, DEL, C1.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 _lost = threading.Event()
+_unread = threading.Event()
 
 
 def begin() -> None:
     """Forget what an earlier command of this process could not write."""
     _lost.clear()
+    _unread.clear()
 
 
 def failed() -> bool:
@@ -31,10 +33,19 @@ def failed() -> bool:
     return _lost.is_set()
 
 
+def unread() -> bool:
+    """Return whether nobody reads stdout any more."""
+    return _unread.is_set() or _lost.is_set()
+
+
 def out(line: str) -> None:
     """Write one line to stdout."""
     error = _write(sys.stdout, line)
-    if error is not None and error.errno != errno.EPIPE and not _lost.is_set():
+    if error is None:
+        return
+    if error.errno == errno.EPIPE:
+        _unread.set()
+    elif not _lost.is_set():
         _lost.set()
         err(f"ebspub: standard output cannot be written: {error.strerror}")
 
@@ -112,7 +123,7 @@ def plural(count: int, noun: str) -> str:
 
 
 def columns(rows: Sequence[Sequence[str]], *, indent: str = "") -> list[str]:
-    """Return ``rows`` as lines with aligned columns; nothing is cut, empty cells show a dash, the last column is free."""
+    """Return ``rows`` as lines with aligned columns; nothing is cut, an empty cell shows a dash."""
     if not rows:
         return []
     widths = [max(len(row[index]) for row in rows) for index in range(len(rows[0]) - 1)]

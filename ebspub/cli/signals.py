@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import NoReturn
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 #: Seconds that an orderly end may take; five are promised.
@@ -56,7 +57,7 @@ class Watch:
         timer.start()
         self._request(number)
 
-    def _leave(self, number: int) -> None:
+    def _leave(self, number: int) -> NoReturn:
         # No lock is taken and no buffer flushed: whoever holds one may be what hangs.
         for stream, text in ((1, _SHOW_CURSOR if sys.stdout.isatty() else b""), (2, f"{self._parting()}\n".encode())):
             try:

@@ -181,10 +181,9 @@ class Driver:
             now = self._tools.clock.now()
             values |= {"status": Status.DONE.value, "ended_at": now, "lease_owner": None, "lease_until": None}
         self._commit(job, lease, trigger, values, change=(job.state, target), facts={**done.facts, **done.ids})
-        if target is not State.REGISTERED:
-            return None
-        self._tools.shells.drop(job.id)
-        return Verdict(ended=True)
+        if target not in (State.LAUNCHED, State.ATTACHED):
+            self._tools.shells.drop(job.id)  # The builder is about to go: its connection ends before it does.
+        return Verdict(ended=True) if target is State.REGISTERED else None
 
     def _back(self, job: Job, lease: Lease, step: Step, back: Back) -> Verdict | None:
         tried = job.attempt - job.attempt_base + 1

@@ -122,7 +122,7 @@ class Scheduler:
             while not self.idle and not stop.is_set():
                 due = self.tick()
                 self.wake.clear()
-                if self._ready() or stop.is_set():
+                if self.idle or self._ready() or stop.is_set():
                     continue
                 self._tools.clock.wait(max(0.01, due - self._tools.clock.now()), self.wake)
         finally:

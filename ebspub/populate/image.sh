@@ -2,13 +2,6 @@
 # shellcheck disable=SC2154,SC2034 # the parts are one script
 # The way without root, for a volume that is a plain file: the file system itself is carried over, block by block, and grown.
 
-image_too_small() {
-  least=$(resize2fs -P image 2>/dev/null | sed -n 's/.*: *\([0-9]*\)$/\1/p')
-  [ -n "$least" ] || fail io "resize2fs cannot tell how small the image can be"
-  [ $((least * block_size)) -le "$size" ] ||
-    fail too-small "the volume has $size bytes, the image's content needs $((least * block_size))"
-}
-
 image_copy_progress() {
   echo "$(($(stat -c %b "$device") * 512)) $((used_blocks * block_size))"
 }
@@ -16,10 +9,9 @@ image_copy_progress() {
 image_write() {
   phase mkfs
   size=$(device_size "$device") || fail io "the volume's size cannot be read"
-  if [ "$(stat -c %s image)" -gt "$size" ]; then
-    image_too_small
-    try io resize2fs image "$((size / 1024))K" >&2
-  fi
+  # It could be made smaller first, but resize2fs then moves inodes, and with them the times of folders.
+  length=$(stat -c %s image)
+  [ "$length" -le "$size" ] || fail too-small "the volume has $size bytes, the image has $length (without root it must fit)"
   phase copy
   ticker image_copy_progress
   # Without -a e2image would leave file content out; what is free is a hole afterwards.
@@ -45,7 +37,9 @@ image_verify() {
   try mkfs resize2fs "$device" >&2
   image_dump image source
   image_dump "$device" target
-  cmp source.sums target.sums >&2 || fail verify "the volume's files are not the image's"
+  for kind in sums entries; do
+    cmp "source.$kind" "target.$kind" >&2 || differ "$kind"
+  done
   ext_read_super "$device" volume.super verify
   count=$(($(super volume.super 'Inode count') - $(super volume.super 'Free inodes')))
   [ "$count" -eq "$used_inodes" ] || fail verify "the volume has $count inodes in use, the image $used_inodes"
@@ -59,7 +53,8 @@ image_dump() {
   # Modes of folders may keep us out; what they guard is a copy of ours.
   chmod -R u+rwX "$2" || fail io "the files of $2 cannot be opened"
   describe_content "$2" || fail verify "the files of $2 cannot be read"
-  in_tree "$2" find . -printf '%y %s\n' >"$2.raw" || fail verify "the files of $2 cannot be listed"
+  in_tree "$2" find . -type d -printf '%y %T@ %P\0' -o -type f -printf '%y %s %T@ %P\0' >"$2.raw" &&
+    sort -z "$2.raw" >"$2.entries" || fail verify "the files of $2 cannot be listed"
   drop_tree "$2"
 }
 
@@ -68,10 +63,11 @@ drop_tree() {
 }
 
 image_facts() {
-  fact files "$(($(wc -l <target.raw) - 1))"
+  # Inodes with a name are entries; 1 to 10 are reserved (the root among them), and lost+found is one.
+  fact files "$((used_inodes - 10))"
   # shellcheck disable=SC2016 # awk's own variables
-  fact bytes "$(awk '$1 == "f" { sum += $2 } END { printf "%.0f", sum }' <target.raw)"
-  digest=$(sha256sum <target.sums) || fail verify "the digest cannot be made"
+  fact bytes "$(tr '\n\0' '\001\n' <target.entries | awk '$1 == "f" { sum += $2 } END { printf "%.0f", sum }')"
+  digest=$(cat target.entries target.sums | sha256sum) || fail verify "the digest cannot be made"
   fact digest "${digest%% *}"
   fact xattrs compared
   rm -f packed

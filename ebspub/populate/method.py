@@ -19,8 +19,8 @@ FATAL_CODES = frozenset({"bad-image", "checksum", "too-small", "unsupported-fs"}
 class PopulateFacts(Document):
     """What a method says of the volume that it filled and verified."""
 
-    files: int = Field(ge=0, description="Entries of the tree, its root aside.")
-    bytes: int = Field(ge=0, description="Content of its regular files, each counted once.")
+    files: int = Field(ge=0, description="Entries of the tree, its root aside; blocks: inodes in use.")
+    bytes: int = Field(ge=0, description="Content of its regular files, each counted once; blocks: once per name.")
     size: int = Field(gt=0, description="Size of the volume in bytes.")
     fs_type: Literal["ext2", "ext3", "ext4", "xfs"]
     label: str = Field(max_length=32)
@@ -30,7 +30,7 @@ class PopulateFacts(Document):
         pattern=r"^[0-9a-f]{64}$", description="Of the tree: names, kinds, owners, modes, times, content."
     )
     xattrs: Literal["compared", "unchecked"] = Field(description="unchecked: the builder has no getfattr.")
-    way: Literal["mounted", "blocks"] = Field(description="blocks: without root; digest is then of file content only.")
+    way: Literal["mounted", "blocks"] = Field(description="blocks: without root, block by block; digest is then of files only.")
 
 
 class Method(Protocol):

@@ -68,15 +68,16 @@ def _register(job: Job, world: World) -> Outcome:
         return Back("lose_snapshot", f"snapshot {job.snapshot_id} no longer exists")
     spent = sum(1 for r in job.resources if r.kind is Kind.IMAGE and r.attempt == job.attempt and r.gone_at)
 
+    provisioned = job.spec.registration.volume_type in ("io1", "io2")
+    request = {"snapshot": job.snapshot_id, "iops": job.spec.volume.iops if provisioned else None}
+
     def call(told: Any, _token: str, marks: dict[str, str]) -> str:
         return images.register(world.clients.writer, job.spec.registration, told, tags=marks)
 
     made_id = world.effects.make(
         job,
         world.view,
-        Making(
-            Kind.IMAGE, f"image.{spent}", "RegisterImage", {"snapshot": job.snapshot_id}, call, token_honoured=False
-        ),
+        Making(Kind.IMAGE, f"image.{spent}", "RegisterImage", request, call, token_honoured=False),
     )
     return made_id if isinstance(made_id, Wait) else Wait(f"AMI {made_id} is pending")
 

@@ -2,24 +2,28 @@
 
 SQLite: WAL (readers never block the writer), ``synchronous=FULL`` (a commit survives a power cut), foreign keys on,
 a busy timeout, and BEGIN IMMEDIATE for writers: a transaction that begins as a reader and then writes fails at
-once with SQLITE_BUSY, whatever the timeout. PostgreSQL and others: their defaults.
+once with SQLITE_BUSY, whatever the timeout. PostgreSQL: writers with its default (READ COMMITTED, compare-and-set by
+a job's epoch), readers with REPEATABLE READ, so that what several queries of one transaction return is of one moment.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import event
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 
 from ebspub.errors import StoreError
 
 #: How long a writer waits for another one (seconds). Transactions here are a few statements long.
 BUSY_TIMEOUT = 30.0
+#: PostgreSQL's advisory lock that one migration at a time holds; SQLite's write lock does the same.
+_MIGRATION_LOCK = 0x65627370
 
 
 def sqlite_file(url: str | URL) -> Path | None:
@@ -31,10 +35,14 @@ def sqlite_file(url: str | URL) -> Path | None:
 
 
 def connect(url: str) -> sa.Engine:
-    """Return an engine for ``url``; a SQLite file's folder is made (mode 0700). Nothing is connected yet."""
+    """Return an engine for ``url``. Nothing is connected yet.
+
+    A SQLite file and its folder are made (modes 0600 and 0700); an existing file is made private to its owner. Raises
+    StoreError where that cannot be.
+    """
     file = sqlite_file(url)
     if file is not None:
-        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make_private(file)
     if make_url(url).get_backend_name() != "sqlite":
         return sa.create_engine(url, pool_pre_ping=True)
     memory = {} if file is not None else {"poolclass": sa.pool.StaticPool}
@@ -57,6 +65,66 @@ def connect(url: str) -> sa.Engine:
     return engine
 
 
+def _make_private(file: Path) -> None:
+    try:
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # SQLite would make it by the umask; the files that it keeps beside it get the database's own mode. An existing
+        # file is never opened here: to close it would drop the locks that SQLite holds on it in this process.
+        with suppress(FileExistsError):
+            file.touch(mode=0o600, exist_ok=False)
+        for path in (file, *(file.with_name(file.name + suffix) for suffix in ("-wal", "-shm"))):
+            with suppress(FileNotFoundError):
+                if path.stat().st_mode & 0o077:
+                    path.chmod(0o600)
+    except OSError as error:
+        raise StoreError(
+            f"the state database {file} cannot be used: {error.strerror}: {error.filename}",
+            todo="See that its folder can be written and that the file is yours.",
+        ) from error
+
+
+def insert_if_absent(conn: sa.Connection, table: sa.Table, row: Mapping[str, Any], *, unique: Sequence[str]) -> bool:
+    """Insert a row; False where one has the same values in the ``unique`` columns, even if it is being added just now."""
+    dialect: Any = postgresql if conn.dialect.name == "postgresql" else sqlite
+    statement = dialect.insert(table).values(**row).on_conflict_do_nothing(index_elements=list(unique))
+    return conn.execute(statement).rowcount == 1
+
+
+@contextmanager
+def reading(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """One transaction that sees the database as it was at one moment, and never blocks a writer."""
+    options: dict[str, Any] = {"ebspub_writer": False}
+    if engine.dialect.name == "postgresql":
+        options = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+    with engine.connect().execution_options(**options) as conn:
+        yield conn
+
+
+@contextmanager
+def migrating(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """One transaction that may change tables; no other migration runs at the same time.
+
+    SQLite changes a table by copying and dropping it. Foreign keys are therefore off, which a transaction cannot change
+    for itself, and checked as a whole before the commit.
+    """
+    with engine.connect() as conn:
+        if engine.dialect.name != "sqlite":
+            with conn.begin():
+                conn.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
+                yield conn
+            return
+        driver: Any = conn.connection.driver_connection
+        driver.execute("PRAGMA foreign_keys=OFF")
+        try:
+            with conn.begin():
+                yield conn
+                broken = conn.exec_driver_sql("PRAGMA foreign_key_check").all()
+                if broken:
+                    raise StoreError(f"a migration would leave rows without what they refer to: {broken[:5]}")
+        finally:
+            driver.execute("PRAGMA foreign_keys=ON")
+
+
 @contextmanager
 def told(url: str | URL) -> Iterator[None]:
     """Turn what a database driver raises into a :class:`StoreError` that says what to do."""
@@ -64,12 +132,12 @@ def told(url: str | URL) -> Iterator[None]:
         yield
     except sa.exc.IntegrityError:
         raise  # a constraint refused a row: a defect of ours, never the database's state
-    except sa.exc.DBAPIError as error:
+    except (sa.exc.DBAPIError, sa.exc.TimeoutError) as error:
         place = make_url(url).render_as_string(hide_password=True)
-        cause = str(error.orig).strip()
+        cause = str(getattr(error, "orig", None) or error).strip()
         todo = "See that the database can be reached and written, then run `ebspub resume`: nothing is lost."
         if "locked" in cause:
             todo = "Another process holds the database for long; see who, then run `ebspub resume`: nothing is lost."
-        elif "full" in cause:
+        elif "full" in cause or "No space left" in cause:
             todo = "Free disk space, then run `ebspub resume`: nothing is lost."
         raise StoreError(f"the state database {place} cannot be used: {cause}", todo=todo) from error

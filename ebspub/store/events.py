@@ -37,10 +37,15 @@ def add(
             "action": action,
             "from_state": change[0].value if change else None,
             "to_state": change[1].value if change else None,
-            "message": message,
+            "message": _storable(message),
             "facts": dict(facts or {}),
         },
     )
+
+
+def _storable(text: str) -> str:
+    """Replace what a database cannot hold: NUL (PostgreSQL) and lone surrogates. A builder's console may send both."""
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()
 
 
 def history(conn: sa.Connection, job_id: str) -> list[Event]:

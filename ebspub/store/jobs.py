@@ -7,6 +7,7 @@ statement: a process that lost its lease changes nothing, whatever it still beli
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,6 +16,7 @@ from ebspub.errors import LeaseLostError
 from ebspub.spec import JobSpec
 from ebspub.states import Kind, State, Status
 from ebspub.store import tables
+from ebspub.store.database import insert_if_absent
 from ebspub.store.records import Failure, Job, Lease, Resource
 from ebspub.store.tables import EffectStatus, Presence
 
@@ -23,18 +25,35 @@ _RESOURCES = tables.resources
 _EFFECTS = tables.effects
 
 
+# Statements that run many times a second are built once: building costs more than running.
+_UNSETTLED = (
+    sa.select(sa.func.max(_EFFECTS.c.opened_at))
+    .where(_EFFECTS.c.resource == _RESOURCES.c.id, _EFFECTS.c.status == EffectStatus.OPEN.value)
+    .scalar_subquery()
+    .label("unsettled_since")
+)
+_GET = sa.select(_JOBS).where(_JOBS.c.id == sa.bindparam("job_id"))
+_MADE_FOR = (
+    sa.select(_RESOURCES, _UNSETTLED).where(_RESOURCES.c.job_id == sa.bindparam("job_id")).order_by(_RESOURCES.c.id)
+)
+_MADE_FOR_ALL = (
+    sa.select(_RESOURCES, _UNSETTLED)
+    .where(_RESOURCES.c.job_id.in_(sa.bindparam("job_ids", expanding=True)))
+    .order_by(_RESOURCES.c.id)
+)
+
+
 def add(conn: sa.Connection, spec: JobSpec, now: float) -> bool:
     """Plan a job in state pending; False where the build has a job in that region and arch already."""
-    if conn.execute(sa.select(_JOBS.c.id).where(*_identity(spec))).first() is not None:
-        return False
-    conn.execute(
-        _JOBS.insert(),
+    return insert_if_absent(
+        conn,
+        _JOBS,
         {
             "id": spec.job_id,
             **{
                 name: getattr(spec, name) for name in ("suite", "build", "label", "serial", "version", "arch", "region")
             },
-            "spec": spec.model_dump(mode="json"),
+            "spec": spec.model_dump_json(),
             "state": State.PENDING.value,
             "status": Status.WAITING.value,
             "attempt": 1,
@@ -47,18 +66,16 @@ def add(conn: sa.Connection, spec: JobSpec, now: float) -> bool:
             "created_at": now,
             "updated_at": now,
         },
+        unique=("suite", "build", "serial", "arch", "region"),
     )
-    return True
-
-
-def _identity(spec: JobSpec) -> list[sa.ColumnElement[bool]]:
-    return [_JOBS.c[name] == getattr(spec, name) for name in ("suite", "build", "serial", "arch", "region")]
 
 
 def get(conn: sa.Connection, job_id: str) -> Job | None:
     """Return a job with its resources."""
-    row = conn.execute(sa.select(_JOBS).where(_JOBS.c.id == job_id)).mappings().first()
-    return None if row is None else _job(row, _resources(conn, [job_id]).get(job_id, ()))
+    row = conn.execute(_GET, {"job_id": job_id}).mappings().first()
+    if row is None:
+        return None
+    return _job(row, [_resource(found) for found in conn.execute(_MADE_FOR, {"job_id": job_id}).mappings()])
 
 
 def find(
@@ -122,7 +139,7 @@ def _job(row: sa.RowMapping, made: Sequence[Resource]) -> Job:
     times = ("created_at", "updated_at", "ended_at")
     return Job(
         **{name: row[name] for name in (*plain, *more, *times)},
-        spec=JobSpec.model_validate(row["spec"]),
+        spec=_spec(row["spec"]),
         state=State(row["state"]),
         status=Status(row["status"]),
         error=Failure.from_json(row["error"]),
@@ -132,21 +149,21 @@ def _job(row: sa.RowMapping, made: Sequence[Resource]) -> Job:
 
 
 def _resources(conn: sa.Connection, job_ids: Sequence[str]) -> dict[str, list[Resource]]:
-    opened = (
-        sa.select(sa.func.max(_EFFECTS.c.opened_at))
-        .where(_EFFECTS.c.resource == _RESOURCES.c.id, _EFFECTS.c.status == EffectStatus.OPEN.value)
-        .scalar_subquery()
-    )
     found: dict[str, list[Resource]] = {}
     for start in range(0, len(job_ids), 500):
-        query = (
-            sa.select(_RESOURCES, opened.label("unsettled_since"))
-            .where(_RESOURCES.c.job_id.in_(job_ids[start : start + 500]))
-            .order_by(_RESOURCES.c.id)
-        )
-        for row in conn.execute(query).mappings():
-            values = {**row, "kind": Kind(row["kind"]), "presence": Presence(row["presence"])}
-            if values["presence"] is not Presence.INTENDED:
-                values["unsettled_since"] = None
-            found.setdefault(row["job_id"], []).append(Resource(**values))
+        rows = conn.execute(_MADE_FOR_ALL, {"job_ids": job_ids[start : start + 500]})
+        for row in rows.mappings():
+            found.setdefault(row["job_id"], []).append(_resource(row))
     return found
+
+
+def _resource(row: sa.RowMapping) -> Resource:
+    presence = Presence(row["presence"])
+    unsettled = row["unsettled_since"] if presence is Presence.INTENDED else None
+    return Resource(**{**row, "kind": Kind(row["kind"]), "presence": presence, "unsettled_since": unsettled})
+
+
+@lru_cache(maxsize=512)
+def _spec(document: str) -> JobSpec:
+    """Return a job's document; the same job is read over and over, and its document never changes."""
+    return JobSpec.model_validate_json(document)

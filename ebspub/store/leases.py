@@ -22,6 +22,8 @@ from ebspub.store.records import Lease
 
 _JOBS = tables.jobs
 Dead = Callable[[str], bool]
+#: The start time of a process where the system does not tell it (no /proc).
+_UNKNOWN = "0"
 
 
 def this_process() -> str:
@@ -30,7 +32,7 @@ def this_process() -> str:
     host/boot id/pid/start time/random: the last tells several owners within one process apart.
     """
     pid = os.getpid()
-    return "/".join((_host(), _boot_id(), str(pid), _started(pid) or "0", secrets.token_hex(4)))
+    return "/".join((_host(), _boot_id(), str(pid), _started(pid) or _UNKNOWN, secrets.token_hex(4)))
 
 
 def is_dead(owner: str) -> bool:
@@ -40,7 +42,10 @@ def is_dead(owner: str) -> bool:
         return False
     if parts[1] != _boot_id():
         return True
-    return _started(int(parts[2])) != parts[3] if parts[2].isdigit() else False
+    if not parts[2].isdigit() or parts[3] == _UNKNOWN or int(parts[2]) <= 0:
+        return False
+    pid = int(parts[2])
+    return _started(pid) != parts[3] and not _hidden(pid)
 
 
 def claim(
@@ -80,7 +85,8 @@ def renew(conn: sa.Connection, owner: str, leases: Collection[tuple[str, int]], 
     statement = _JOBS.update().where(_JOBS.c.lease_owner == owner, _JOBS.c.id.in_([job for job, _ in leases]))
     conn.execute(statement.values(lease_until=until))
     query = sa.select(_JOBS.c.id, _JOBS.c.epoch).where(_JOBS.c.lease_owner == owner)
-    return {row.id for row in conn.execute(query) if (row.id, row.epoch) in leases}
+    ours = set(leases)
+    return {row.id for row in conn.execute(query) if (row.id, row.epoch) in ours}
 
 
 def cancellations(conn: sa.Connection, job_ids: Sequence[str]) -> set[str]:
@@ -91,9 +97,14 @@ def cancellations(conn: sa.Connection, job_ids: Sequence[str]) -> set[str]:
 
 @lru_cache(maxsize=1)
 def _host() -> str:
+    """Return a name for where process ids mean the same: a host, and on it one process namespace.
+
+    Containers of one image may share the host name, the machine id and the boot id, but not each other's processes.
+    """
     machine = Path("/etc/machine-id")
     try:
-        return f"{socket.gethostname()}:{machine.read_text().strip()[:12]}"
+        namespace = Path("/proc/self/ns/pid").stat().st_ino
+        return f"{socket.gethostname()}:{machine.read_text().strip()[:12]}:{namespace}"
     except OSError:
         return socket.gethostname()
 
@@ -104,6 +115,19 @@ def _boot_id() -> str:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
         return "unknown"
+
+
+def _hidden(pid: int) -> bool:
+    """Whether a process runs that /proc does not show us (another user's, /proc mounted with `hidepid`)."""
+    if Path(f"/proc/{pid}/stat").exists():
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _started(pid: int) -> str | None:

@@ -6,6 +6,7 @@ it is upgraded. A database of a newer version is refused: nothing is lost by sta
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -18,10 +19,7 @@ from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 
 from ebspub.errors import StoreError
-from ebspub.store.database import sqlite_file
-
-#: PostgreSQL's advisory lock that one upgrade at a time holds; SQLite's write lock does the same.
-_LOCK = 0x65627370
+from ebspub.store.database import migrating, reading, sqlite_file
 
 
 def script_folder() -> Path:
@@ -40,7 +38,7 @@ def head() -> str:
 
 def current(engine: sa.Engine) -> str | None:
     """Return the database's revision; None where it has no tables yet."""
-    with engine.connect().execution_options(ebspub_writer=False) as conn:
+    with reading(engine) as conn:
         return MigrationContext.configure(conn).get_current_revision()
 
 
@@ -54,30 +52,45 @@ def upgrade(engine: sa.Engine, revision: str = "head") -> tuple[str | None, str]
     if before == target:
         return before, target
     _refuse_newer(before)
-    file = sqlite_file(engine.url)
-    if before is not None and file is not None:
-        backup(file, file.with_name(f"{file.name}.{before}.bak"))
-    with engine.begin() as conn:
-        if conn.dialect.name == "postgresql":
-            conn.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
+    with migrating(engine) as conn:
         # Another process may have upgraded while this one waited for the lock.
         before = MigrationContext.configure(conn).get_current_revision()
         if before != target:
+            _refuse_newer(before)
+            file = sqlite_file(engine.url)
+            if before is not None and file is not None:
+                # Under the write lock: what is copied is what is upgraded.
+                backup(file, file.with_name(f"{file.name}.{before}.bak"))
             command.upgrade(_config(conn), target)
     return before, target
 
 
 def downgrade(engine: sa.Engine, revision: str) -> None:
     """Take the database back to an older revision (``base``: no tables)."""
-    with engine.begin() as conn:
+    with migrating(engine) as conn:
         command.downgrade(_config(conn), revision)
 
 
 def backup(source: Path, target: Path) -> None:
-    """Copy a SQLite database that may be in use; the copy is consistent, and only its owner may read it."""
-    target.touch(mode=0o600)
-    with closing(sqlite3.connect(source)) as old, closing(sqlite3.connect(target)) as new:
-        old.backup(new)
+    """Copy a SQLite database that may be in use; the copy is consistent, and only its owner may read it.
+
+    ``target`` is the whole copy or what it was before. Raises StoreError.
+    """
+    part = target.with_name(f"{target.name}.part")
+    try:
+        part.unlink(missing_ok=True)
+        part.touch(mode=0o600, exist_ok=False)
+        with closing(sqlite3.connect(source)) as old, closing(sqlite3.connect(part)) as new:
+            old.backup(new)
+        with part.open("rb") as copied:
+            os.fsync(copied.fileno())
+        part.replace(target)
+    except (sqlite3.Error, OSError) as error:
+        part.unlink(missing_ok=True)
+        raise StoreError(
+            f"the state database {source} cannot be copied to {target.name}, so it was not upgraded: {error}",
+            todo="Free disk space, or see that the folder can be written, and start again: nothing was changed.",
+        ) from error
 
 
 def _refuse_newer(revision: str | None) -> None:

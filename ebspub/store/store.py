@@ -6,11 +6,12 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
+from typing import Self
 
 import sqlalchemy as sa
 
 from ebspub.store import migrate, tables
-from ebspub.store.database import connect, sqlite_file, told
+from ebspub.store.database import connect, insert_if_absent, reading, sqlite_file, told
 
 _META = tables.meta
 
@@ -34,11 +35,12 @@ class Store:
         """Open the database, made or upgraded where that is needed. Raises StoreError."""
         with told(url):
             engine = connect(url)
-            migrate.upgrade(engine)
-            file = sqlite_file(url)
-            if file is not None:
-                file.chmod(0o600)
-            return cls(url, engine)
+            try:
+                migrate.upgrade(engine)
+                return cls(url, engine)
+            except BaseException:
+                engine.dispose()
+                raise
 
     @classmethod
     def open_existing(cls, url: str) -> Store | None:
@@ -48,11 +50,11 @@ class Store:
             return None
         with told(url):
             engine = connect(url)
-            if migrate.current(engine) is None:
+            try:
+                made = migrate.current(engine) is not None
+            finally:
                 engine.dispose()
-                return None
-        engine.dispose()
-        return cls.open(url)
+        return cls.open(url) if made else None
 
     @contextmanager
     def write(self) -> Iterator[sa.Connection]:
@@ -63,14 +65,14 @@ class Store:
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
         """One transaction that reads a consistent state and never blocks a writer."""
-        with told(self.url), self.engine.connect().execution_options(ebspub_writer=False) as conn:
+        with told(self.url), reading(self.engine) as conn:
             yield conn
 
     def close(self) -> None:
         """Give the connections back."""
         self.engine.dispose()
 
-    def __enter__(self) -> Store:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
@@ -78,8 +80,5 @@ class Store:
 
     def _name_it(self) -> str:
         with self.write() as conn:
-            found = conn.execute(sa.select(_META.c.value).where(_META.c.key == "store_id")).scalar()
-            if found is None:
-                found = uuid.uuid4().hex[:16]
-                conn.execute(_META.insert(), {"key": "store_id", "value": found})
-            return str(found)
+            insert_if_absent(conn, _META, {"key": "store_id", "value": uuid.uuid4().hex[:16]}, unique=("key",))
+            return str(conn.execute(sa.select(_META.c.value).where(_META.c.key == "store_id")).scalar_one())

@@ -65,7 +65,7 @@ jobs = sa.Table(
     sa.Column("arch", sa.String(16), nullable=False),
     sa.Column("region", sa.String(32), nullable=False),
     sa.Column("account", sa.String(32)),
-    sa.Column("spec", sa.JSON, nullable=False),
+    sa.Column("spec", sa.Text, nullable=False),
     sa.Column("state", sa.String(16), nullable=False),
     sa.Column("status", sa.String(16), nullable=False),
     sa.Column("attempt", sa.Integer, nullable=False),

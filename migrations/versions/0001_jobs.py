@@ -27,7 +27,7 @@ def upgrade() -> None:
         sa.Column("arch", sa.String(length=16), nullable=False),
         sa.Column("region", sa.String(length=32), nullable=False),
         sa.Column("account", sa.String(length=32), nullable=True),
-        sa.Column("spec", sa.JSON(), nullable=False),
+        sa.Column("spec", sa.Text(), nullable=False),
         sa.Column("state", sa.String(length=16), nullable=False),
         sa.Column("status", sa.String(length=16), nullable=False),
         sa.Column("attempt", sa.Integer(), nullable=False),

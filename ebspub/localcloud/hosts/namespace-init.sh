@@ -1,10 +1,12 @@
 #!/bin/sh
 # The first process of a builder that is a namespace: builds its view of the machine, boots it, serves SSH.
-# Run by unshare in fresh mount, pid and uts namespaces. Arguments: the builder's root folder, its host name.
+# Run by unshare in fresh mount, pid and uts namespaces. Arguments: the builder's root folder, its host name, a file
+# name: the file in /run says that /proc/PID/root is the builder's root from now on.
 set -eu
 
 root=$1
 name=$2
+ready=$3
 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 export PATH
 
@@ -40,6 +42,7 @@ pivot_root . .old
 cd /
 umount -l /.old
 hostname "$name"
+: >"/run/$ready"
 
 sshd=
 # A pid 1 gets no signal without a handler; this one ends the builder, and the kernel ends all that runs in it.

@@ -36,6 +36,7 @@ _UBUNTU = 1000
 _DISK_GROUP = 6
 #: A builder may use as many loop devices as there are nodes; the kernel counts them for the whole machine.
 _LOOP_NODES = 128
+_SETUP_TIMEOUT = 20.0
 
 _ETC = {
     "passwd": (
@@ -85,10 +86,12 @@ class NamespaceHost:
 
     def start(self, on_exit: ExitCallback) -> None:
         self._lay_out()
+        self._init_pid = 0
         init = str(_HERE / "namespace-init.sh")
         # The death signal comes when the forking thread ends: callers run in threads that live as long as the cloud.
         command = ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork", "--uts"]
-        command += ["--kill-child=KILL", "--propagation", "private", "sh", init, str(self._root), self.spec.hostname]
+        command += ["--kill-child=KILL", "--propagation", "private", "sh", init, str(self._root)]
+        command += [self.spec.hostname, self._ready_name]
         with self._console.open("ab") as log:
             process = subprocess.Popen(
                 command,
@@ -100,7 +103,7 @@ class NamespaceHost:
                 env={"PATH": _PATH, "LANG": "C.UTF-8"},
             )
         self._process = process
-        self._init_pid = _only_child(process.pid)
+        self._init_pid = self._wait_until_inside(process)
         watch(process, lambda: on_exit(self._why()))
         with self._lock:
             for volume_id, (name, device) in self._nodes.items():
@@ -151,6 +154,26 @@ class NamespaceHost:
 
     def console(self) -> str:
         return self._console.read_text(errors="replace") if self._console.exists() else ""
+
+    @property
+    def _ready_name(self) -> str:
+        return f"ready-{self.spec.instance_id}"
+
+    def _wait_until_inside(self, process: subprocess.Popen[bytes]) -> int:
+        """Return the first process's pid when it has a root of its own: until then its /dev is this machine's.
+
+        Raises :class:`OSError` when it does not get there.
+        """
+        pid = 0
+        deadline = time.monotonic() + _SETUP_TIMEOUT
+        while not (pid and Path(f"/proc/{pid}/root/run", self._ready_name).exists()):
+            pid = pid or _only_child(process.pid)
+            if process.poll() is not None or time.monotonic() > deadline:
+                process.kill()
+                process.wait()
+                raise OSError(f"builder {self.spec.instance_id} does not boot: {self.console()[-500:]}")
+            time.sleep(0.005)
+        return pid
 
     def _alive(self) -> bool:
         return self._process is not None and self._process.poll() is None and self._init_pid > 0
@@ -257,19 +280,13 @@ def _write(path: Path, text: str, mode: int) -> None:
     path.chmod(mode)
 
 
-def _only_child(pid: int, wait: float = 5.0) -> int:
-    """Return the pid of the one child of ``pid``, or 0 when it ended without one."""
-    children = Path(f"/proc/{pid}/task/{pid}/children")
-    deadline = time.monotonic() + wait
-    while time.monotonic() < deadline:
-        try:
-            found = children.read_text().split()
-        except OSError:
-            return 0
-        if found:
-            return int(found[0])
-        time.sleep(0.002)
-    return 0
+def _only_child(pid: int) -> int:
+    """Return the pid of the one child of ``pid``, or 0 while it has none."""
+    try:
+        found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return 0
+    return int(found[0]) if found else 0
 
 
 def _dev_tar() -> bytes:

@@ -127,16 +127,6 @@ def test_without_root_the_file_system_itself_is_carried_over(
     assert plain_world.volume.stat().st_size == 128 << 20
 
 
-def test_without_root_a_volume_smaller_than_the_image_will_do_if_the_content_fits(
-    plain_world: World, tmp_path: Path
-) -> None:
-    file = tmp_path / "roomy.img"
-    make_image(file, "ext4", size="300M")
-    pack(plain_world.server.folder / "roomy.tar.gz", ("a.img", file))
-    plain_world.succeed(plain_world.task("roomy.tar.gz", None))
-    assert tree_of(plain_world.volume) == tree_of(file)
-
-
 def test_without_root_a_volume_that_is_too_small_is_told(plain_world: World, images: dict[str, Image]) -> None:
     with plain_world.volume.open("r+b") as volume:
         volume.truncate(4 << 20)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import subprocess
 import sys
 import tarfile
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -97,6 +99,18 @@ def test_root_owns_the_image_and_nothing_in_it_was_unreadable_here(tree: Tree) -
     assert [path for path, entry in tree.items() if entry.kind == "file" and not entry.mode & 0o004] == []
 
 
+def test_a_file_that_not_everybody_may_read_stays_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "open").write_bytes(b"open")
+    (tmp_path / "secret").write_bytes(b"secret")
+    (tmp_path / "secret").chmod(0o640)
+    monkeypatch.setattr("ebspub.demo.image._ETC", (str(tmp_path / "open"), str(tmp_path / "secret")))
+    folder = make_images(tmp_path, arches=["i386"], content_mib=1)
+    subprocess.run(["tar", "-xSzf", folder / "lucid-server-uec-i386.tar.gz", "-C", tmp_path], check=True)
+    names = {path.rpartition(b"/")[2] for path in from_ext(tmp_path / "lucid-server-uec-i386.img")}
+    assert b"open" in names
+    assert b"secret" not in names
+
+
 def test_a_file_system_that_is_too_small_is_told(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="mke2fs"):
         make_images(tmp_path, content_mib=8, size_mib=2)
@@ -140,6 +154,17 @@ def test_a_range_that_the_file_does_not_have_is_refused(url: str) -> None:
 @pytest.mark.parametrize("headers", [{}, {"Range": "bytes=0-1,4-5"}, {"Range": "bytes=5-", "If_Range": "another"}])
 def test_what_is_no_valid_range_is_served_whole(url: str, headers: dict[str, str]) -> None:
     assert get(url, **headers) == (200, None, DATA)
+
+
+def test_a_connection_is_good_for_a_range_and_then_the_whole(url: str) -> None:
+    where = urllib.parse.urlsplit(url)
+    connection = http.client.HTTPConnection(where.netloc, timeout=10)
+    bodies = []
+    for headers in ({"Range": "bytes=0-9"}, {}):
+        connection.request("GET", where.path, headers=headers)
+        bodies.append(connection.getresponse().read())
+    connection.close()
+    assert bodies == [DATA[:10], DATA]
 
 
 def test_a_file_that_is_not_there_is_not_found(url: str) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +16,10 @@ import pytest
 from ebspub.demo.trees import ImageError, differences, from_ext, mounted, snapshot
 
 TIME = 1_287_532_800_123_456_789
-KERNEL_ACL = bytes.fromhex("0200000001000700ffffffff02000700e803000004000500ffffffff10000700ffffffff20000500ffffffff")
+#: Version; then user, a named user, group, a named group, mask, others.
+KERNEL_ACL = bytes.fromhex(
+    "02000000 01000700ffffffff 02000700e8030000 04000500ffffffff 0800050046000000 10000700ffffffff 20000500ffffffff"
+)
 CAPABILITY = bytes.fromhex("0100000200200000" + "00" * 12)
 is_root = os.geteuid() == 0
 
@@ -240,8 +245,15 @@ def test_what_is_not_there_is_told(tmp_path: Path) -> None:
 
 
 def make_image(tree: Path, image: Path, *options: str) -> Path:
-    subprocess.run(["mke2fs", "-q", "-F", *options, "-d", tree, image, "64M"], check=True)
+    """Make an image whose free blocks are full of rubbish, as those of a disk that was in use are."""
+    image.write_bytes(b"rubbish!" * (8 << 20))
+    subprocess.run(["mke2fs", "-q", "-F", "-E", "nodiscard", *options, "-d", tree, image], check=True)
     return image
+
+
+def debugfs(image: Path, command: str) -> None:
+    done = subprocess.run(["debugfs", "-w", "-R", command, image], check=True, capture_output=True, text=True)
+    assert done.stderr.count("\n") == 1, done.stderr
 
 
 FILE_SYSTEMS = {
@@ -261,14 +273,19 @@ def test_debugfs_and_the_kernel_see_the_same_image(
 ) -> None:
     (source / "long-file").write_bytes(os.urandom(3_000_000))
     image = make_image(source, tmp_path / "image", *options)
+    debugfs(image, "set_inode_field link mtime 0xfffffff0")  # before the epoch
+    if "-I" in options or "ext4" in options:
+        debugfs(image, "set_inode_field fifo mtime_extra 0x1d6f3455")  # after 2038
+    if "ext4" in options:
+        debugfs(image, "fallocate same 1 20")  # blocks that were never written
     if offset:
         image.write_bytes(bytes(offset) + image.read_bytes())
     with mounted(image, offset=offset) as root:
         seen = snapshot(root)
     read = from_ext(image, offset=offset)
     assert dict(read) == dict(seen)
-    cut = [line for line in differences(snapshot(source), read) if "time in ns" not in line]
-    assert cut == [], "mke2fs -d keeps all but nanoseconds"
+    changed = [line for line in differences(snapshot(source), read) if "time in ns" not in line]
+    assert changed == [], "mke2fs -d keeps all but nanoseconds"
 
 
 @pytest.mark.needs_tool("mke2fs", "debugfs")
@@ -301,6 +318,20 @@ def test_a_mount_ends_with_its_context_even_by_an_error(source: Path, tmp_path: 
 
 
 @pytest.mark.needs_loop
+def test_a_mount_is_seen_by_nobody_else_and_ends_with_its_holder(source: Path, tmp_path: Path) -> None:
+    image = make_image(source, tmp_path / "image")
+    holding = mounted(image)
+    holder = int(holding.__enter__().parts[2])
+    loop = loops_of(image).partition(":")[0]
+    assert loop.startswith("/dev/loop")
+    assert f"{loop} " not in Path("/proc/self/mounts").read_text()
+    os.kill(holder, signal.SIGKILL)
+    with pytest.raises(ImageError):
+        holding.__exit__(None, None, None)
+    wait_until(lambda: not loops_of(image))
+
+
+@pytest.mark.needs_loop
 def test_a_mount_ends_when_its_process_is_killed(source: Path, tmp_path: Path) -> None:
     image = make_image(source, tmp_path / "image")
     script = (
@@ -313,8 +344,11 @@ def test_a_mount_ends_when_its_process_is_killed(source: Path, tmp_path: Path) -
     assert killed.returncode == -9, killed.stderr
     assert killed.stdout.startswith("same ")
     holder = Path("/proc", killed.stdout.split()[1])
-    for _ in range(200):
-        if not holder.exists() and not loops_of(image):
-            return
-        subprocess.run(["sleep", "0.05"], check=True)
-    pytest.fail(f"still there: {holder} {loops_of(image)}")
+    wait_until(lambda: not holder.exists() and not loops_of(image))
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

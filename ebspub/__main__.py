@@ -1,0 +1,5 @@
+"""`python -m ebspub` is `ebspub`."""
+
+from ebspub.cli.main import main
+
+main()

@@ -1,0 +1,49 @@
+"""`ebspub run`."""
+
+from __future__ import annotations
+
+import typer
+
+from ebspub.cli import options
+
+
+def run(
+    ctx: typer.Context,
+    *,
+    suite: options.Suites = None,
+    serial: options.Serials = None,
+    arch: options.Arches = None,
+    region: options.Regions = None,
+    build: options.Builds = None,
+    label: options.Labels = None,
+    config: options.ConfigPath = None,
+    verbose: options.Verbose = False,  # noqa: ARG001 - its callback has done the work
+) -> None:
+    """Publish what is not registered yet.
+
+    Every configured build is published in every region for every arch. What is registered is skipped, what was
+    interrupted or failed goes on at its last completed step. Made for cron: prints nothing and exits with 0 when
+    there is nothing to do, and exits with 75 when another run is at work.
+
+    Exit codes: 0 all registered, 2 usage or configuration, 3 some jobs failed, 4 state database, 75 another process
+    is at the work, 130 and 143 interrupted (resumable).
+
+    Examples:
+      ebspub run
+      ebspub run --suite lucid --serial 20101020 --arch amd64 --arch i386
+      ebspub run --region us-east-1 --config /etc/ebspub/ebspub.toml
+    """
+    from ebspub.cli.signals import watch
+
+    with watch() as signals:
+        settings = options.configuration(ctx, config)
+        choice = options.Choice(suite, serial, arch, region, build, label)
+        specs = options.chosen_specs(settings, choice)
+        with options.existing_store(settings) as store:
+            specs = options.proved_specs(specs, store)
+
+        from ebspub.app import publish
+        from ebspub.cli.conduct import conduct
+
+        job_ids = [spec.job_id for spec in specs]
+        conduct(settings, job_ids, signals, lambda runtime, listen: publish.run(runtime, specs, listen))

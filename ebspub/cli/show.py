@@ -1,0 +1,134 @@
+"""`ebspub show`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ebspub.cli import complete, describe, options, output
+
+if TYPE_CHECKING:
+    from ebspub.config import Config
+    from ebspub.store import Resource
+
+Document = Mapping[str, Any]
+
+
+def show(
+    ctx: typer.Context,
+    *,
+    job_id: Annotated[str, typer.Argument(metavar="JOB", help="Id of a job.", autocompletion=complete.job_ids)],
+    as_json: options.AsJson = False,
+    config: options.ConfigPath = None,
+    verbose: options.Verbose = False,  # noqa: ARG001 - its callback has done the work
+) -> None:
+    """Show the history of one job.
+
+    Every transition and every call to AWS in order of time, and what the job made. --json prints {"job": {...},
+    "history": [...], "resources": [...]}; "record" in the history is "event" or "call".
+
+    Examples:
+      ebspub show lucid-server-20101020-amd64-us-east-1
+      ebspub show lucid-server-20101020-amd64-us-east-1 --json | jq '.resources[] | select(.presence != "gone")'
+    """
+    document = _document(options.configuration(ctx, config), job_id)
+    if as_json:
+        output.out_json(document)
+        return
+    for line in [*_facts(document["job"]), "", *_history(document["history"]), "", *_resources(document["resources"])]:
+        output.out(line)
+
+
+def _document(config: Config, job_id: str) -> dict[str, Any]:
+    from ebspub.app import report
+    from ebspub.clock import SystemClock
+    from ebspub.errors import UsageError
+    from ebspub.store import effects, events, jobs
+
+    options.require_store(config, [job_id])
+    with options.existing_store(config) as store:
+        assert store is not None
+        with store.read() as conn:
+            job = jobs.get(conn, job_id)
+            if job is None:
+                raise UsageError(f"no such job: {job_id}", todo="`ebspub status` lists the jobs.")
+            happened, called = events.history(conn, job_id), effects.history(conn, job_id)
+    made = {each.id: each for each in job.resources}
+    # A call begins before the event that it leads to; where the clock shows the same time for both, it goes first.
+    records = [(each.opened_at, 0, {"record": "call", **report.effect_document(each, made)}) for each in called]
+    records += [(each.at, 1, {"record": "event", **report.event_document(each)}) for each in happened]
+    return {
+        "job": report.job_document(job, SystemClock().now()),
+        "history": [document for _, _, document in sorted(records, key=lambda record: record[:2])],
+        "resources": [_resource(each) for each in job.resources],
+    }
+
+
+def _resource(resource: Resource) -> dict[str, Any]:
+    from ebspub.clock import isoformat
+
+    times = {name: getattr(resource, name) for name in ("intended_at", "made_at", "leaving_at", "gone_at")}
+    return {
+        "kind": resource.kind.value,
+        "id": resource.resource_id,
+        "purpose": resource.purpose,
+        "attempt": resource.attempt,
+        "region": resource.region,
+        "presence": resource.presence.value,
+        **{name: None if at is None else isoformat(at) for name, at in times.items()},
+    }
+
+
+def _facts(job: Document) -> list[str]:
+    error = job["error"]
+    label = f", {job['label']}" if job["label"] else ""
+    rows = [
+        ("name", job["name"]),
+        ("build", f"{describe.group(job)} {job['arch']} in {job['region']}{label}"),
+        ("account", job["account"]),
+        ("state", f"{job['state']}, {job['status']}, attempt {job['attempt']}"),
+        ("now", describe.doing(job)),
+        ("elapsed", f"{output.duration(job['elapsed'])}, planned {job['created_at']}"),
+        *((name.removesuffix("_id"), job[name]) for name in describe.IDS),
+        ("error", f"{error['at']} {describe.error_text(error)}" if error else ""),
+        ("", output.clean(error["todo"]) if error else ""),
+    ]
+    return [job["id"], *output.columns([(name, value) for name, value in rows if value], indent="  ")]
+
+
+def _history(history: list[Document]) -> list[str]:
+    rows = [_event(each) if each["record"] == "event" else _call(each) for each in history]
+    return ["history", *output.columns(rows, indent="  ")]
+
+
+def _event(event: Document) -> tuple[str, ...]:
+    change = f"{event['from']} -> {event['to']}" if event["to"] else ""
+    facts = event["facts"]
+    ids = ", ".join(str(facts[each]) for each in describe.IDS if facts.get(each))
+    request = f"RequestId {facts['request_id']}" if facts.get("request_id") else ""
+    message = output.clean(event["message"])
+    told = " ".join(filter(None, (change, ids, message, request)))
+    return (event["at"], str(event["attempt"]), event["action"], _seconds(facts.get("seconds")), told)
+
+
+def _call(call: Document) -> tuple[str, ...]:
+    error = describe.error_text(call["error"]) if call["error"] else ""
+    status = "" if call["status"] == "done" else call["status"]
+    told = " ".join(filter(None, (call["target"], status, error)))
+    return (call["at"], str(call["attempt"]), f"  {call['action']}", _seconds(call["seconds"]), told)
+
+
+def _seconds(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f}s"
+
+
+def _resources(resources: list[Document]) -> list[str]:
+    head = ("KIND", "ID", "PURPOSE", "TRY", "PRESENCE", "SINCE")
+    rows: list[tuple[str, ...]] = [head] if resources else []
+    for each in resources:
+        since = {"intended": each["intended_at"], "present": each["made_at"], "gone": each["gone_at"]}
+        start = (each["kind"], each["id"] or "", each["purpose"], str(each["attempt"]), each["presence"])
+        rows.append((*start, since[each["presence"]] or ""))
+    return ["resources", *(output.columns(rows, indent="  ") or ["  none"])]
