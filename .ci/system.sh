@@ -65,6 +65,14 @@ python_package() {
     echo "python3 python3-venv"
 }
 
+# Debian keeps the server's programs off PATH, one folder for each version.
+need_postgresql() {
+    for program in /usr/lib/postgresql/*/bin/initdb; do
+        [ -x "$program" ] && return
+    done
+    need initdb postgresql
+}
+
 need_demo() {
     need sshd openssh-server # the builders' SSH servers
     need ssh-keygen openssh-client
@@ -72,8 +80,10 @@ need_demo() {
     need curl curl       # builders download with it
     need mkfs.ext4 e2fsprogs
     need e2fsck e2fsprogs
+    need debugfs e2fsprogs
     need losetup mount   # volumes as block devices
     need unshare util-linux
+    need setpriv util-linux
     need blkid util-linux
     need sfdisk fdisk
     need tar tar
@@ -94,10 +104,12 @@ need_test() {
     need setcap libcap2-bin
     need mkfs.xfs xfsprogs
     need strace strace
+    need openssl openssl # certificates of test servers
+    need_postgresql
     need git git
 }
 
-# openssh-server starts its daemon when it is installed, and at every boot from then on. Only the program is wanted.
+# Servers start when they are installed, and at every boot from then on. Only their programs are wanted.
 policy=/usr/sbin/policy-rc.d
 
 # install WHAT
@@ -116,6 +128,9 @@ install() {
     apt-get install -y -qq --no-install-recommends $packages
     case " $packages " in
         *" openssh-server "*) disable ssh.service ssh.socket ;;
+    esac
+    case " $packages " in
+        *" postgresql "*) disable postgresql.service ;;
     esac
 }
 
@@ -138,13 +153,14 @@ tell() {
     echo "This installs them; then try again:" >&2
     echo >&2
     echo "    sudo apt-get update && sudo apt-get install -y --no-install-recommends$packages" >&2
-    case " $packages " in
-        *" openssh-server "*)
-            echo >&2
-            echo "openssh-server also starts its daemon. Only the program is needed:" >&2
-            echo "    sudo systemctl disable --now ssh.service ssh.socket" >&2
-            ;;
-    esac
+    services=
+    case " $packages " in *" openssh-server "*) services="$services ssh.service ssh.socket" ;; esac
+    case " $packages " in *" postgresql "*) services="$services postgresql.service" ;; esac
+    if [ -n "$services" ]; then
+        echo >&2
+        echo "Debian then starts servers of which only the programs are needed. To stop them:" >&2
+        echo "    sudo systemctl disable --now$services" >&2
+    fi
 }
 
 look() {

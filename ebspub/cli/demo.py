@@ -24,9 +24,8 @@ def demo(
     `ebspub run` for 4 regions x 2 arches, kills it by SIGKILL, resumes, and compares what was published with its
     source. Takes about a minute; nothing is left but the report.
 
-    Example:
-
-        ebspub demo --report demo.txt
+    Examples:
+      ebspub demo --report demo.txt
     """
     del verbose
     try:

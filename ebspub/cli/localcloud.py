@@ -9,12 +9,16 @@ from typing import Annotated
 import typer
 
 from ebspub.cli import output
-from ebspub.cli.command import Command
+from ebspub.cli.command import Command, Group
 from ebspub.errors import UsageError
 
 app = typer.Typer(
+    name="localcloud",
+    help="An EC2 look-alike on this machine, with real disks and SSH hosts, to try the commands by hand.\n\n"
+    'Examples:\n  eval "$(ebspub localcloud start)"\n  ebspub localcloud stop',
+    cls=Group,
     no_args_is_help=True,
-    help="An EC2 look-alike on this machine, with real disks and SSH hosts, to try things by hand.",
+    rich_markup_mode=None,
 )
 
 Folder = Annotated[Path, typer.Option("--folder", metavar="DIR", help="Where the cloud keeps its disks and its state.")]
@@ -25,9 +29,8 @@ _DEFAULT = Path(".localcloud")
 def start(folder: Folder = _DEFAULT) -> None:
     """Start the cloud, and print the variables that point AWS tools (this one too) at it.
 
-    Example:
-
-        eval "$(ebspub localcloud start)"
+    Examples:
+      eval "$(ebspub localcloud start)"
     """
     try:
         from ebspub.localcloud import start as begin
@@ -45,9 +48,8 @@ def start(folder: Folder = _DEFAULT) -> None:
 def stop(folder: Folder = _DEFAULT) -> None:
     """Stop the cloud and remove everything in it.
 
-    Example:
-
-        ebspub localcloud stop
+    Examples:
+      ebspub localcloud stop
     """
     from ebspub.localcloud import stop as end
 
@@ -58,9 +60,8 @@ def stop(folder: Folder = _DEFAULT) -> None:
 def status(folder: Folder = _DEFAULT) -> None:
     """Say whether the cloud runs, and what is in it.
 
-    Example:
-
-        ebspub localcloud status
+    Examples:
+      ebspub localcloud status
     """
     from ebspub.localcloud import find
 

@@ -7,9 +7,10 @@ from typing import Annotated
 import typer
 
 import ebspub
-from ebspub.cli import db, options
+from ebspub.cli import db, localcloud, options
 from ebspub.cli.cancel import cancel
 from ebspub.cli.command import Command, Group, start_logging
+from ebspub.cli.demo import demo
 from ebspub.cli.plan import plan
 from ebspub.cli.resume import resume
 from ebspub.cli.run import run
@@ -18,9 +19,10 @@ from ebspub.cli.status import status
 
 # Plain help: rich would fold the examples, and is slow to load.
 app = typer.Typer(name="ebspub", cls=Group, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
-for _command in (run, resume, status, show, plan, cancel):  # a new command is one name here
+for _command in (run, resume, status, show, plan, cancel, demo):  # a new command is one name here
     app.command(cls=Command)(_command)
 app.add_typer(db.app)
+app.add_typer(localcloud.app)
 
 
 def _version(value: bool) -> None:

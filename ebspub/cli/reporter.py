@@ -5,17 +5,19 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Protocol
 
 from ebspub.cli import describe, output
 from ebspub.clock import isoformat
+from ebspub.errors import StoreError
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import Console, RenderableType
 
     from ebspub.store import Job, Store
 
@@ -105,15 +107,15 @@ class Live:
         """Return how many jobs have not ended."""
         return len(self._count)
 
-    def frame(self, height: int) -> RenderableType:
-        """Return what the terminal shows now, in at most ``height`` lines."""
+    def frame(self, console: Console) -> RenderableType:
+        """Return what the terminal shows now; it fits."""
         from ebspub.app.report import job_document
-        from ebspub.cli.tables import overview
+        from ebspub.cli.tables import fitting
 
         self._fetch_missing()
         with self._lock:
             jobs = [self._jobs[each] for each in self._job_ids if each in self._jobs]
-        return overview([job_document(job, time.time()) for job in jobs], height=height)
+        return fitting([job_document(job, time.time()) for job in jobs], console, console.size.height - 1)
 
     def _fetch_missing(self) -> None:
         """Read the jobs that nothing was heard of yet; those of other processes are heard of this way only."""
@@ -143,24 +145,29 @@ def reporting(store: Store, job_ids: Sequence[str]) -> Iterator[Reporter]:
 @contextmanager
 def drawing(live: Live) -> Iterator[None]:
     """Redraw ``live`` on the terminal until the end of the block; the table is then taken away."""
-    import sys
-
     from rich.console import Console
     from rich.live import Live as Screen
 
     console = Console()
     end = threading.Event()
-    # stderr only where it is the same terminal: what goes to a file must not come out on the screen.
-    with Screen(console=console, auto_refresh=False, transient=True, redirect_stderr=sys.stderr.isatty()) as screen:
 
-        def redraw() -> None:
-            while not end.wait(FRAME):
-                screen.update(live.frame(console.size.height - 1), refresh=True)
+    def redraw() -> None:
+        # Not at once: a run that finds nothing to do draws nothing.
+        if end.wait(FRAME):
+            return
+        # stderr only where it is the same terminal: what goes to a file must not come out on the screen.
+        with Screen(console=console, auto_refresh=False, transient=True, redirect_stderr=sys.stderr.isatty()) as screen:
+            while True:
+                # A database that cannot be read is the work's to tell; the table waits for better times.
+                with suppress(StoreError):
+                    screen.update(live.frame(console), refresh=True)
+                if end.wait(FRAME):
+                    return
 
-        thread = threading.Thread(target=redraw, name="ebspub-table", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            end.set()
-            thread.join()
+    thread = threading.Thread(target=redraw, name="ebspub-table", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        end.set()
+        thread.join()

@@ -56,9 +56,9 @@ def _document(config: Config, job_id: str) -> dict[str, Any]:
                 raise UsageError(f"no such job: {job_id}", todo="`ebspub status` lists the jobs.")
             happened, called = events.history(conn, job_id), effects.history(conn, job_id)
     made = {each.id: each for each in job.resources}
-    # A call begins before the event that it leads to; where the clock shows the same time for both, it goes first.
-    records = [(each.opened_at, 0, {"record": "call", **report.effect_document(each, made)}) for each in called]
-    records += [(each.at, 1, {"record": "event", **report.event_document(each)}) for each in happened]
+    # Where the clock shows the same time for both, the event goes first: it made way for the call.
+    records = [(each.at, 0, {"record": "event", **report.event_document(each)}) for each in happened]
+    records += [(each.opened_at, 1, {"record": "call", **report.effect_document(each, made)}) for each in called]
     return {
         "job": report.job_document(job, SystemClock().now()),
         "history": [document for _, _, document in sorted(records, key=lambda record: record[:2])],
@@ -93,7 +93,7 @@ def _facts(job: Document) -> list[str]:
         ("elapsed", f"{output.duration(job['elapsed'])}, planned {job['created_at']}"),
         *((name.removesuffix("_id"), job[name]) for name in describe.IDS),
         ("error", f"{error['at']} {describe.error_text(error)}" if error else ""),
-        ("", output.clean(error["todo"]) if error else ""),
+        ("todo", output.clean(error["todo"]) if error else ""),
     ]
     return [job["id"], *output.columns([(name, value) for name, value in rows if value], indent="  ")]
 

@@ -31,9 +31,7 @@ def status(
     region: options.Regions = None,
     as_json: options.AsJson = False,
     watch: Annotated[bool, typer.Option("--watch", help="Look again every 2 seconds until Ctrl-C.")] = False,
-    wide: Annotated[
-        bool, typer.Option("--wide", help="Show all ids and whole sentences; needs a wide terminal.")
-    ] = False,
+    wide: Annotated[bool, typer.Option("--wide", help="One line a job with all its ids, as in a pipe.")] = False,
     config: options.ConfigPath = None,
     verbose: options.Verbose = False,  # noqa: ARG001 - its callback has done the work
 ) -> None:
@@ -58,12 +56,12 @@ def status(
         output.out_json({"jobs": jobs or []})
     elif not jobs:
         output.out(look.nothing(jobs))
-    elif output.on_terminal():
+    elif output.on_terminal() and not wide:
         from rich.console import Console
 
         from ebspub.cli.tables import overview
 
-        Console().print(overview(jobs, wide=wide))
+        Console().print(overview(jobs))
     else:
         _print_lines(jobs)
 
@@ -108,8 +106,8 @@ def _watch(look: _Look, *, as_json: bool, wide: bool) -> None:
     from ebspub.clock import SystemClock
 
     try:
-        if output.on_terminal() and not as_json:
-            _watch_terminal(look, wide=wide)
+        if output.on_terminal() and not (as_json or wide):
+            _watch_terminal(look)
         while not output.unread():
             jobs = look.jobs()
             if as_json:
@@ -123,12 +121,13 @@ def _watch(look: _Look, *, as_json: bool, wide: bool) -> None:
         return
 
 
-def _watch_terminal(look: _Look, *, wide: bool) -> None:
+def _watch_terminal(look: _Look) -> None:
+    """Redraw the table on the terminal until Ctrl-C."""
     from rich.console import Console
     from rich.live import Live
     from rich.text import Text
 
-    from ebspub.cli.tables import overview
+    from ebspub.cli.tables import fitting
     from ebspub.clock import SystemClock
 
     console = Console()
@@ -136,6 +135,6 @@ def _watch_terminal(look: _Look, *, wide: bool) -> None:
         while True:
             jobs = look.jobs()
             height = console.size.height - 1
-            shown = overview(jobs, wide=wide, height=height) if jobs else Text(look.nothing(jobs))
+            shown = fitting(jobs, console, height) if jobs else Text(look.nothing(jobs))
             screen.update(shown, refresh=True)
             SystemClock().wait(INTERVAL)

@@ -53,8 +53,9 @@ image_dump() {
   # Modes of folders may keep us out; what they guard is a copy of ours.
   chmod -R u+rwX "$2" || fail io "the files of $2 cannot be opened"
   describe_content "$2" || fail verify "the files of $2 cannot be read"
-  in_tree "$2" find . -type d -printf '%y %T@ %P\0' -o -type f -printf '%y %s %T@ %P\0' >"$2.raw" &&
-    sort -z "$2.raw" >"$2.entries" || fail verify "the files of $2 cannot be listed"
+  in_tree "$2" find . -type d -printf '%y %T@ %P\0' -o -type f -printf '%y %s %T@ %P\0' >"$2.raw" ||
+    fail verify "the files of $2 cannot be listed"
+  try io sort -z -o "$2.entries" "$2.raw"
   drop_tree "$2"
 }
 

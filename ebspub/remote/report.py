@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from unicodedata import category
 
 from ebspub.errors import RemoteError
 
@@ -19,7 +20,8 @@ _MAX_LOG = 4096
 _HEADER = "ebspub-report 1"
 _NUMBER = re.compile(r"[0-9]{1,18}", re.ASCII)
 _WORD = re.compile(r"[a-z][a-z0-9_-]{0,39}", re.ASCII)
-_CONTROL = re.compile(r"[^\x20-\x7e\xa0-\ud7ff\ue000-\ufdcf\ufdf0-\ufffd]")
+#: Control, format (bidirectional overrides among them), surrogate, private and unassigned characters, line separators.
+_UNPRINTABLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +84,9 @@ def parse_report(raw: bytes) -> Report:
 
 
 def clean(text: str) -> str:
-    """Return ``text`` without control characters, on one line, and not endless."""
-    return _CONTROL.sub(" ", text)[:_MAX_VALUE].strip()
+    """Return ``text`` with blanks for what does not print, on one line, and not endless."""
+    printable = (" " if category(char) in _UNPRINTABLE else char for char in text[:_MAX_VALUE])
+    return "".join(printable).strip()
 
 
 def _sections(lines: list[str]) -> dict[str, list[str]]:

@@ -84,7 +84,7 @@ def _make_private(file: Path) -> None:
 
 
 def insert_if_absent(conn: sa.Connection, table: sa.Table, row: Mapping[str, Any], *, unique: Sequence[str]) -> bool:
-    """Insert a row; False where one has the same values in the ``unique`` columns, even if it is being added just now."""
+    """Insert a row; False where one has the same values in the ``unique`` columns, even one being added just now."""
     dialect: Any = postgresql if conn.dialect.name == "postgresql" else sqlite
     statement = dialect.insert(table).values(**row).on_conflict_do_nothing(index_elements=list(unique))
     return conn.execute(statement).rowcount == 1

@@ -14,7 +14,7 @@ from ebspub.store.records import Event
 _EVENTS = tables.events
 
 
-def add(
+def add(  # noqa: PLR0913 - as many as an event has columns
     conn: sa.Connection,
     job_id: str,
     now: float,

@@ -28,10 +28,9 @@ _AUTOCLEAR = 4
 class LocalShell:
     """Runs commands by ``sh -c``, after ``prefix`` (which enters namespaces, or becomes another user)."""
 
-    def __init__(self, environment: Mapping[str, str], prefix: tuple[str, ...] = (), cwd: Path | None = None) -> None:
+    def __init__(self, environment: Mapping[str, str], prefix: tuple[str, ...] = ()) -> None:
         self.environment = dict(environment)
         self._prefix = prefix
-        self._cwd = cwd
 
     def run(self, command: str, *, stdin: bytes = b"", timeout: float, limit: int = MIB) -> Completed:
         try:
@@ -42,7 +41,6 @@ class LocalShell:
                 timeout=timeout,
                 check=False,
                 env=self.environment,
-                cwd=self._cwd,
             )
         except subprocess.TimeoutExpired as error:
             raise RemoteError(f"the command did not end within {timeout:g} s") from error
@@ -77,8 +75,8 @@ class LocalHost:
             "EBSPUB_DEVICES": str(self.devices),
             "EBSPUB_TEST_SESSION": os.environ.get("EBSPUB_TEST_SESSION", ""),
         }
-        self._enter = ("nsenter", "-t", str(self.pid), "-m", "-p")
-        self.shell = LocalShell(self.environment, self._enter, self.home)
+        self._enter = ("nsenter", "-t", str(self.pid), "-m", "-p", "env", "-C")
+        self.shell = LocalShell(self.environment, (*self._enter, str(self.home)))
         self._await("sleep")
 
     def user_shell(self) -> LocalShell:
@@ -87,7 +85,7 @@ class LocalHost:
             path.chmod(0o777)
         environment = self.environment | {"HOME": "/mnt/home", "EBSPUB_DEVICES": "/mnt/devices"}
         drop = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
-        return LocalShell(environment, (*self._enter, "env", "-C", "/mnt/home", *drop))
+        return LocalShell(environment, (*self._enter, "/mnt/home", *drop))
 
     def work(self, task: str) -> Path:
         """Return the work folder of a task."""

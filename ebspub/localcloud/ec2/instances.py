@@ -163,17 +163,20 @@ class InstanceBackend(ImageBackend, VolumeBackend):
 
     def boot(self, instance: CloudInstance) -> None:
         """Start the builder in the background; the instance runs when it has, and the delay is over."""
-        host = self.world.hosts[instance.id]
         begin = now()
 
         def start() -> None:
-            with instance.switch:
-                if instance.state == "pending":
-                    host.start(lambda why: self._host_ended(instance, why))
+            self._start_host(instance)
             left = self.world.settings.delays.instance_pending - (now() - begin)
             self.world.later(max(0.0, left), lambda: self._runs(instance))
 
         self.world.background(lambda: self._or_fail(instance, start))
+
+    def _start_host(self, instance: CloudInstance) -> None:
+        """Start the builder, unless the instance was ended meanwhile."""
+        with instance.switch:
+            if instance.state in {"pending", "running"}:
+                self.world.hosts[instance.id].start(lambda why: self._host_ended(instance, why))
 
     def end(self, instance: CloudInstance, state: str, reason: str) -> None:
         """Stop the builder in the background; then the instance is ``state`` (stopped, terminated)."""
@@ -292,8 +295,7 @@ class InstanceBackend(ImageBackend, VolumeBackend):
             if instance.state not in {"pending", "running"} or instance.id not in self.world.hosts:
                 return
             if why == "reboot":
-                instance.become("pending")
-                self.boot(instance)
+                self.world.background(lambda: self._or_fail(instance, lambda: self._start_host(instance)))
                 return
             stays = why == "poweroff" and instance.instance_initiated_shutdown_behavior == "stop"
             reason = "Client.InstanceInitiatedShutdown" if why == "poweroff" else "Server.InternalError"

@@ -92,7 +92,7 @@ class Host(Protocol):
         """End every process; ``on_exit`` is told "reboot". Volumes stay plugged in."""
 
     def plug(self, volume: Attached) -> None:
-        """Make the volume appear as a device."""
+        """Make the volume appear as a device, if it does not already."""
 
     def busy(self, volume_id: str) -> bool:
         """Tell whether the volume's device is mounted inside."""
@@ -116,6 +116,8 @@ class DeviceNames:
 
     def add(self, volume: Attached) -> str:
         """Return the device's name below /dev (``nvme1n1``, ``xvdf``); Nitro gives the lowest number that is free."""
+        if known := self._names.get(volume.volume_id):
+            return known
         if self._nitro:
             taken = set(self._names.values())
             name = next(n for n in (f"nvme{i}n1" for i in range(1, 1000)) if n not in taken)

@@ -125,8 +125,10 @@ class NamespaceHost:
             os.kill(self._init_pid, signal.SIGKILL)
 
     def plug(self, volume: Attached) -> None:
-        device = loops.attach(volume.file)
         with self._lock:
+            if volume.volume_id in self._nodes:  # kept over a reboot
+                return
+            device = loops.attach(volume.file)
             name = self._names.add(volume)
             self._nodes[volume.volume_id] = (name, device)
             if self._alive():

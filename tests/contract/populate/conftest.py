@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import Need
-from tests.contract.populate.world import BY_ID, LUCID, MEMBER, Image, Server, World, make_image, pack, serving
+from tests.contract.populate.world import (
+    BY_ID,
+    LUCID,
+    MEMBER,
+    Image,
+    Server,
+    World,
+    loops_of,
+    make_image,
+    pack,
+    serving,
+)
 from tests.support.localshell import LocalHost, loop_device
 
 #: The kinds of file system that an image may have, with what mkfs is told.
@@ -76,8 +88,10 @@ def world(host: LocalHost, volume: Path, server: Server) -> Iterator[World]:
         yield made
         host.close()
         # What runs in a builder that is gone is gone, with all that it mounted.
-        loops = [file for file in Path("/sys/block").glob("loop*/loop/backing_file") if file.exists()]
-        assert not [file for file in loops if str(host.home) in file.read_text()]
+        deadline = time.monotonic() + 10  # the kernel ends the last process's namespace a moment after it
+        while (left := loops_of(host.home)) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not left
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.server
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,10 +25,11 @@ def small(tmp_path_factory: pytest.TempPathFactory, images: dict[str, Image]) ->
     return Image(folder / "s.img", folder / "s.tar.gz")
 
 
-@pytest.fixture(autouse=True)
-def published(world: World, small: Image) -> Iterator[None]:
+@pytest.fixture
+def world(world: World, small: Image) -> World:
+    """The builder of `conftest`, and the image published."""
     (world.server.folder / "s.tar.gz").write_bytes(small.tarball.read_bytes())
-    yield
+    return world
 
 
 def answer(request: http.server.BaseHTTPRequestHandler, body: bytes, *, length: int | None = None) -> None:
@@ -71,7 +71,7 @@ def test_a_server_without_ranges_is_asked_again_from_the_start(world: World, sma
 
     world.server.bodies["old.tar.gz"] = body
     world.succeed(world.task("old.tar.gz", small.sha256))
-    assert served[0] == "" and served[-1] == ""
+    assert (served[0], served[-1]) == ("", "")
 
 
 def test_two_halves_of_two_versions_are_downloaded_anew(world: World, small: Image) -> None:

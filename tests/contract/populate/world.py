@@ -7,7 +7,6 @@ import gzip
 import hashlib
 import http.server
 import json
-import os
 import subprocess
 import sys
 import tarfile
@@ -21,7 +20,7 @@ from typing import Any
 
 from ebspub.populate.filesystem import FilesystemMethod
 from ebspub.remote.detached import Task, poll, start
-from ebspub.remote.report import Absent, Failed, Report, Running, Succeeded
+from ebspub.remote.report import Failed, Report, Running, Succeeded
 from ebspub.remote.shell import Shell
 from ebspub.spec import Builder, JobSpec, Registration, Source, Volume
 from tests.support.localshell import LocalHost
@@ -46,6 +45,17 @@ class Image:
     @property
     def sha256(self) -> str:
         return sha256(self.tarball)
+
+
+def loops_of(folder: Path) -> list[str]:
+    """Return the files in ``folder`` to which a loop device is attached."""
+    found = []
+    for file in Path("/sys/block").glob("loop*/loop/backing_file"):
+        try:
+            found.append(file.read_text().strip())
+        except OSError:  # detached while we looked
+            continue
+    return [name for name in found if name.startswith(str(folder))]
 
 
 def sha256(file: Path) -> str:
@@ -239,8 +249,7 @@ class World:
         """Nothing is mounted or attached for the task on the host."""
         mounts = self.host.inside("cat /proc/self/mountinfo")
         assert str(self.host.work("")) not in mounts, mounts
-        loops = [file.read_text() for file in Path("/sys/block").glob("loop*/loop/backing_file") if file.exists()]
-        assert not [name for name in loops if str(self.host.home) in name]
+        assert not loops_of(self.host.home)
 
 
 def job_spec(url: str, digest: str | None) -> JobSpec:
@@ -267,6 +276,3 @@ def serving(folder: Path) -> Iterator[Server]:
         yield server
     finally:
         server.close()
-
-
-__all__ = ["BY_ID", "LUCID", "MEMBER", "VOLUME", "Absent", "Image", "Server", "World", "os"]
