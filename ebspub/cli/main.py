@@ -11,15 +11,17 @@ from ebspub.cli import db, localcloud, options
 from ebspub.cli.cancel import cancel
 from ebspub.cli.command import Command, Group, start_logging
 from ebspub.cli.demo import demo
+from ebspub.cli.doctor import doctor
 from ebspub.cli.plan import plan
 from ebspub.cli.resume import resume
 from ebspub.cli.run import run
 from ebspub.cli.show import show
 from ebspub.cli.status import status
+from ebspub.cli.sweep import sweep
 
 # Plain help: rich would fold the examples, and is slow to load.
 app = typer.Typer(name="ebspub", cls=Group, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
-for _command in (run, resume, status, show, plan, cancel, demo):  # a new command is one name here
+for _command in (run, resume, status, show, plan, cancel, sweep, doctor, demo):  # a new command is one name here
     app.command(cls=Command)(_command)
 app.add_typer(db.app)
 app.add_typer(localcloud.app)

@@ -17,7 +17,7 @@ from typing import NoReturn
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 #: Seconds that an orderly end may take; five are promised.
-PATIENCE = 4.5
+PATIENCE = 4.0
 _SHOW_CURSOR = b"\x1b[?25h"
 
 Request = Callable[[int], None]

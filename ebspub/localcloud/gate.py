@@ -47,16 +47,13 @@ class Answer:
 class Gate:
     """The endpoint of the embedded cloud."""
 
-    def __init__(
-        self, world: World, backend: WSGIApplication, admin: WSGIApplication, access_key: str, regions: frozenset[str]
-    ) -> None:
+    def __init__(self, world: World, backend: WSGIApplication, admin: WSGIApplication, access_key: str) -> None:
         self.calls = CallLog()
         self.faults = FaultBook()
         self._world = world
         self._backend = backend
         self._admin = admin
         self._access_key = access_key
-        self._regions = regions
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if environ.get("PATH_INFO", "").startswith(ADMIN_PATH):
@@ -97,7 +94,7 @@ class Gate:
         if not hmac.compare_digest(incoming.access_key.encode(), self._access_key.encode()):
             message = "AWS was not able to validate the provided access credentials"
             return error_answer(incoming.service, 401, "AuthFailure", message)
-        if incoming.service in {"ec2", "ssm", "ebs"} and incoming.region not in self._regions:
+        if incoming.service in {"ec2", "ssm", "ebs"} and incoming.region not in self._world.regions:
             message = f"The region {incoming.region} is not enabled for this account"
             return error_answer(incoming.service, 401, "AuthFailure", message)
         return None

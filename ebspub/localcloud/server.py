@@ -65,10 +65,10 @@ def _serve(folder: Path, settings: Settings) -> None:
             pass
 
     key = "AKIA" + "".join(secrets.choice(_KEY_ALPHABET) for _ in range(16))
-    world = World(folder, settings)
+    world = World(folder, settings, _regions(settings))
     backend.install(world)
     admin = Admin(world, key)
-    gate = Gate(world, DomainDispatcherApplication(create_backend_app), admin, key, _regions(settings))
+    gate = Gate(world, DomainDispatcherApplication(create_backend_app), admin, key)
     admin.gate = gate
     server = make_server("127.0.0.1", settings.port, gate, threaded=True, request_handler=Handler)
     _on_signals(server)

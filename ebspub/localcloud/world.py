@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -28,6 +29,8 @@ class World:
 
     folder: Path
     settings: Settings
+    #: The regions that are enabled for the account.
+    regions: frozenset[str]
     timers: Timers = field(default_factory=Timers)
     lock: threading.RLock = field(default_factory=threading.RLock)
     hosts: dict[str, Host] = field(default_factory=dict)
@@ -98,9 +101,9 @@ class World:
         """End every builder and release everything."""
         with self.lock:
             hosts, self.hosts = list(self.hosts.values()), {}
-        for host in hosts:
-            host.stop()
-        self.timers.end()
+        self.timers.end()  # a builder that is being started is there afterwards, and no other one starts
+        with ThreadPoolExecutor(max(1, len(hosts))) as pool:
+            list(pool.map(lambda host: host.stop(), hosts))
         clean(self.folder)
 
     def locked(self, work: Callable[[], None]) -> Callable[[], None]:

@@ -79,6 +79,21 @@ count_content() {
   } | tr -d '\0' | wc -c
 }
 
+# patiently COMMAND...: repeat it while the device is busy. Where an earlier task was killed, the kernel may still be taking down
+# the mounts of its namespace; and udev looks into every device that was just written.
+patiently() {
+  tries=0
+  while :; do
+    status=0
+    "$@" 2>busy.err || status=$?
+    cat busy.err >&2
+    [ "$status" -ne 0 ] || return 0
+    grep -qiE 'in use|busy|mounted' busy.err && [ "$tries" -lt 30 ] || return "$status"
+    tries=$((tries + 1))
+    sleep 1
+  done
+}
+
 # surprises DEVICE: print what a fresh volume would not have, if anything; fails if there is nothing.
 surprises() {
   in_use "$1" && return 0

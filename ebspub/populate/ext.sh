@@ -53,7 +53,7 @@ ext_make() {
   *) set -- "$@" -U "$fs_uuid" ;;
   esac
   ! grep -qx bigalloc source.features || set -- "$@" -C "$(super source.super 'Cluster size')"
-  try mkfs mke2fs "$@" "$device" >&2
+  try mkfs patiently mke2fs "$@" "$device" >&2
   ext_tune "$device"
   ext_compare "$device"
 }

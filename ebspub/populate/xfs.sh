@@ -39,7 +39,7 @@ xfs_make() {
   device_=$1
   shift
   [ "$size" -ge $((300 * 1048576)) ] || fail too-small "the volume has $size bytes, XFS needs 300 MiB"
-  try mkfs mkfs.xfs "$@" "$device_" >&2
+  try mkfs patiently mkfs.xfs "$@" "$device_" >&2
   xfs_compare "$device_"
 }
 

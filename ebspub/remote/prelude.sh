@@ -65,7 +65,8 @@ ticker() {
 
 no_ticker() {
   [ -n "$TICKER" ] || return 0
-  kill "$TICKER" 2>/dev/null
+  # A milder signal is lost if it comes before the new shell has taken off our traps.
+  kill -KILL "$TICKER" 2>/dev/null
   wait "$TICKER" 2>/dev/null
   TICKER=
 }

@@ -158,16 +158,17 @@ class _Exchange:
     def _send(self) -> bool:
         if self._pending is None or not self._channel.send_ready():
             return False
-        if not self._pending:
-            self._channel.shutdown_write()
-            self._pending = None
-            return True
         try:
+            if not self._pending:
+                self._channel.shutdown_write()
+                self._pending = None
+                return True
             sent = self._channel.send(self._pending[:_CHUNK])
         except OSError:
             if not self._channel.closed:
                 raise
-            sent = len(self._pending)  # the command ended without reading all of its input; its status tells
+            self._pending = None  # the command ended without reading all of its input; its status tells
+            return True
         self._pending = self._pending[sent:]
         return sent > 0
 

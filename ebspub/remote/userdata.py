@@ -53,7 +53,8 @@ watch() {
   sleep 60
   poweroff -f || { echo o >/proc/sysrq-trigger; }
 }
-watch </dev/null >/dev/null 2>&1 &
+# A subshell, because a shell that redirects a function keeps the old files open, and cloud-init may wait for them.
+(watch) </dev/null >/dev/null 2>&1 &
 """
 
 

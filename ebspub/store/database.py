@@ -84,10 +84,19 @@ def _make_private(file: Path) -> None:
 
 
 def insert_if_absent(conn: sa.Connection, table: sa.Table, row: Mapping[str, Any], *, unique: Sequence[str]) -> bool:
-    """Insert a row; False where one has the same values in the ``unique`` columns, even one being added just now."""
+    """Insert a row; False where one has the same values in the ``unique`` columns, even one being added just now.
+
+    Raises IntegrityError where the row is refused for any other reason.
+    """
     dialect: Any = postgresql if conn.dialect.name == "postgresql" else sqlite
-    statement = dialect.insert(table).values(**row).on_conflict_do_nothing(index_elements=list(unique))
-    return conn.execute(statement).rowcount == 1
+    # Whatever is in conflict: a row that another process is adding conflicts in its primary key, too.
+    statement = dialect.insert(table).values(**row).on_conflict_do_nothing().execution_options(preserve_rowcount=True)
+    if conn.execute(statement).rowcount == 1:
+        return True
+    same = sa.select(sa.literal(1)).select_from(table).where(*(table.c[name] == row[name] for name in unique))
+    if conn.execute(same).first() is None:
+        conn.execute(table.insert(), row)
+    return False
 
 
 @contextmanager

@@ -132,6 +132,20 @@ def request_cancel(conn: sa.Connection, job_id: str, now: float) -> bool:
     return conn.execute(statement).rowcount == 1
 
 
+def regions(conn: sa.Connection) -> list[str]:
+    """Return every region that a job is of, sorted."""
+    return list(conn.execute(sa.select(_JOBS.c.region).distinct().order_by(_JOBS.c.region)).scalars())
+
+
+def hold(conn: sa.Connection, job: Job) -> bool:
+    """Whether nobody drives ``job`` and nobody did since it was read; nobody can begin before this transaction ends.
+
+    For what is done to a job from outside, without a lease. SQLite: the caller's transaction must be a writer's.
+    """
+    query = sa.select(_JOBS.c.id).where(_JOBS.c.id == job.id, _JOBS.c.epoch == job.epoch, _JOBS.c.lease_owner.is_(None))
+    return conn.execute(query.with_for_update()).first() is not None
+
+
 def _job(row: sa.RowMapping, made: Sequence[Resource]) -> Job:
     owner = row["lease_owner"]
     plain = ("id", "label", "account", "attempt", "attempt_base", "instance_id", "volume_id", "snapshot_id", "ami_id")

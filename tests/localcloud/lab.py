@@ -98,7 +98,8 @@ class Lab:
         """Return a boto3 client that tries once."""
         where = region or self.region
         if (service, where) not in self._clients:
-            self._clients[service, where] = boto3.client(
+            make: Any = boto3.client  # typed by the name of the service, which varies here
+            self._clients[service, where] = make(
                 service,
                 region_name=where,
                 endpoint_url=self.cloud.endpoint,

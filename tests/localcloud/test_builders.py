@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from ebspub.localcloud import Settings
 from tests.localcloud.lab import Builder, Lab, code_of, keygen, until
 
 pytestmark = [pytest.mark.needs_loop, pytest.mark.needs_tool("sshd", "unshare", "setpriv", "sudo", "mkfs.ext4")]
@@ -86,7 +87,7 @@ def test_loop_mounts_work_inside(nitro: Builder) -> None:
 
 def test_scratch_space_lies_on_disk(lab: Lab, nitro: Builder) -> None:
     nitro.run("for d in /tmp /var/tmp /home/ubuntu; do echo x > $d/on-disk; done")
-    root = lab.cloud.folder / "hosts" / nitro.instance_id / "root"
+    root = lab.cloud.folder / "hosts" / nitro.instance_id / "disk"
     assert all((root / part / "on-disk").exists() for part in ("tmp", "var/tmp", "home/ubuntu"))
 
 
@@ -146,6 +147,8 @@ def test_boot_commands_run_as_root_and_show_on_the_console(lab: Lab, ec2: Any) -
     console = ec2.get_console_output(InstanceId=builder.instance_id)["Output"]
     assert "list: root a b" in console
     assert "string: 42" in console
+    builder.run("echo last words | sudo tee /dev/console")
+    until(lambda: "last words" in ec2.get_console_output(InstanceId=builder.instance_id)["Output"])
     assert builder.run("sudo cat /etc/written; sudo stat -c %a /etc/written") == "by user data\n600\n"
     until(lambda: builder.ssh("sudo test -e /root/ran").returncode == 0)
     lab.terminate(builder)
@@ -190,11 +193,12 @@ def test_a_reboot_keeps_disks_and_runs_boot_commands_again(lab: Lab, ec2: Any) -
     builder = lab.launch(UserData=lab.user_data(bootcmd=["echo boot >> /root/boots"]))
     volume_id = lab.volume(builder.zone)
     lab.attach(builder, volume_id)
-    builder.run("echo kept > kept; sudo mkfs.ext4 -q /dev/nvme1n1")
+    boot = builder.run("echo kept > kept; sudo mkfs.ext4 -q /dev/nvme1n1; cat /proc/sys/kernel/random/boot_id")
     ec2.reboot_instances(InstanceIds=[builder.instance_id])
     until(lambda: builder.ssh("sudo grep -c boot /root/boots").stdout.strip() == "2")
     assert builder.run("cat kept; sudo blkid -o value -s TYPE /dev/nvme1n1") == "kept\next4\n"
     assert builder.run("readlink /dev/disk/by-id/*") == "../../nvme1n1\n"
+    assert builder.run("cat /proc/sys/kernel/random/boot_id") != boot
     lab.terminate(builder)
 
 
@@ -220,6 +224,8 @@ def test_termination_takes_time_and_frees_what_was_used(lab: Lab, ec2: Any) -> N
     assert code_of(ec2.describe_volumes, VolumeIds=[root]) == "InvalidVolume.NotFound"
     assert code_of(ec2.delete_security_group, GroupId=group) == "ok"
     assert ec2.describe_instances(InstanceIds=[builder.instance_id])["Reservations"], "still listed"
+    lab.cloud.configure(Settings(terminated_visible=0))
+    assert code_of(ec2.describe_instances, InstanceIds=[builder.instance_id]) == "InvalidInstanceID.NotFound"
 
 
 def test_a_killed_host_terminates_its_instance(lab: Lab) -> None:

@@ -36,9 +36,8 @@ def test_everything_that_was_registered_is_described(ec2: Any, snapshot: str, na
     asked["BlockDeviceMappings"][0]["Ebs"]["DeleteOnTermination"] = True
     asked["BlockDeviceMappings"].append({"DeviceName": "/dev/sdb", "VirtualName": "ephemeral0"})
     image = described(ec2, ec2.register_image(**asked)["ImageId"])
-    for key in "Name Description Architecture VirtualizationType EnaSupport SriovNetSupport RootDeviceName".split():
+    for key in set(asked) - {"BlockDeviceMappings", "TagSpecifications"}:
         assert image[key] == asked[key], key
-    assert (image["BootMode"], image["ImdsSupport"], image["TpmSupport"]) == ("uefi", "v2.0", "v2.0")
     assert image["Tags"] == [{"Key": "build", "Value": name}]
     root, ephemeral = image["BlockDeviceMappings"]
     assert root["Ebs"]["SnapshotId"] == snapshot
@@ -143,7 +142,8 @@ def test_images_can_be_deprecated(lab: Lab, ec2: Any, snapshot: str, name: str) 
 def test_every_region_has_builder_images_that_its_parameters_name(lab: Lab) -> None:
     regions = [r["RegionName"] for r in lab.client("ec2").describe_regions()["Regions"]]
     assert {"us-east-1", "eu-west-1", "ap-southeast-1"} <= set(regions)
-    for region in ("us-east-1", "sa-east-1"):
+    assert not [region for region in regions if region.startswith(("cn-", "us-gov-"))]
+    for region in ("us-east-1", regions[-1]):
         for arch, architecture in {"amd64": "x86_64", "arm64": "arm64"}.items():
             image = described(lab.client("ec2", region), lab.image(arch, region))
             assert (image["Architecture"], image["OwnerId"], image["Public"]) == (architecture, "099720109477", True)

@@ -13,12 +13,15 @@ import pytest
 from ebspub.localcloud import loops, sparse
 from ebspub.localcloud.addresses import Addresses
 from ebspub.localcloud.calls import read
-from ebspub.localcloud.hosts.base import Attached, DeviceNames, xen_name
+from ebspub.localcloud.hosts.base import Attached, DeviceNames, write_host_keys, xen_name
 from ebspub.localcloud.hosts.userdata import Seed, UserDataError, as_script, parse
 
 
 def test_user_data_is_read_as_cloud_init_does() -> None:
-    text = b"#cloud-config\nbootcmd: [[echo, 'a b'], 'echo $x']\nunknown: 1\nssh_keys: {ecdsa_private: K, ecdsa_public: P}\n"
+    text = (
+        b"#cloud-config\nbootcmd: [[echo, 'a b'], 'echo $x']\nunknown: 1\n"
+        b"ssh_keys: {ecdsa_private: K, ecdsa_public: P}\n"
+    )
     seed = parse(text)
     assert as_script(seed.bootcmd) == "#!/bin/sh\necho 'a b'\necho $x\n"
     assert seed.host_keys() == {"ecdsa": "K"}
@@ -33,6 +36,14 @@ def test_bad_user_data_is_told_without_its_content() -> None:
     assert "SECRET" not in str(caught.value)
     with pytest.raises(UserDataError):
         parse(b"#cloud-config\nbootcmd: {a: b}\n")
+
+
+def test_host_keys_of_the_user_data_are_the_only_ones(tmp_path: Path) -> None:
+    given = write_host_keys(Seed(ssh_keys={"ecdsa_private": "K", "ecdsa_public": "P"}), tmp_path)
+    assert [(file.name, file.read_text()) for file in given] == [("ssh_host_ecdsa_key", "K\n")]
+    assert given[0].stat().st_mode & 0o777 == 0o600
+    assert [file.name for file in write_host_keys(Seed(), tmp_path)] == ["ssh_host_ed25519_key"]
+    assert write_host_keys(Seed(ssh_genkeytypes=[]), tmp_path) == []
 
 
 def test_device_names_take_the_lowest_free_number() -> None:

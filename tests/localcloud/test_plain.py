@@ -19,7 +19,11 @@ from ebspub.localcloud import Cloud
 from tests.localcloud.conftest import SETTINGS
 from tests.localcloud.lab import Lab, until
 
-pytestmark = [pytest.mark.needs_root, pytest.mark.needs_tool("setpriv", "unshare", "sshd")]
+pytestmark = [
+    pytest.mark.xdist_group("localcloud-plain"),
+    pytest.mark.needs_root,
+    pytest.mark.needs_tool("setpriv", "unshare", "sshd"),
+]
 
 #: sshd needs an account with a shell, and no system account has one: nobody gets one, in a mount namespace of its own.
 #: Python and the checkout may lie in a folder that is root's alone: nobody may read, but not write, everywhere.
@@ -38,13 +42,14 @@ def as_nobody(folder: Path, *command: str) -> subprocess.Popen[str]:
     return subprocess.Popen([*enter, *command], stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def plain() -> Iterator[Lab]:
     """A lab whose cloud runs as nobody."""
     program = (
         "import json, pathlib, sys; from ebspub.localcloud import Settings, running\n"
         "with running(pathlib.Path(sys.argv[1]), Settings.model_validate_json(sys.argv[2])) as cloud:\n"
-        "    print(json.dumps([cloud.pid, cloud.endpoint, cloud.access_key, cloud.ssh_user, cloud.ssh_port]), flush=True)\n"
+        "    told = [cloud.pid, cloud.endpoint, cloud.access_key, cloud.ssh_user, cloud.ssh_port]\n"
+        "    print(json.dumps(told), flush=True)\n"
         "    sys.stdin.read()\n"
     )
     # Not below pytest's own folder, which nobody may not enter.
@@ -67,7 +72,7 @@ def plain() -> Iterator[Lab]:
         shutil.rmtree(folder)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def builder(plain: Lab) -> Any:
     return plain.launch()
 

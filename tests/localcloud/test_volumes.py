@@ -7,7 +7,7 @@ from typing import Any
 from ebspub.localcloud import Delays, Settings
 from tests.localcloud.lab import Lab, code_of, until
 
-MISSING = {
+MISSING: dict[str, dict[str, Any]] = {
     "describe_instances": {"InstanceIds": ["i-0123456789abcdef0"]},
     "describe_volumes": {"VolumeIds": ["vol-0123456789abcdef0"]},
     "describe_snapshots": {"SnapshotIds": ["snap-0123456789abcdef0"]},

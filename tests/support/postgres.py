@@ -103,17 +103,10 @@ def serve(bin_folder: Path) -> Iterator[Postgres]:
             shutil.chown(folder, "postgres", "postgres")
             user = ["--reuid=postgres", "--regid=postgres", "--clear-groups"]
         prefix = ["setpriv", *user, "--pdeathsig=INT", "--"]
-        initdb = [
-            "--username=postgres",
-            "--auth=trust",
-            "--encoding=UTF8",
-            "--locale=C",
-            "--no-sync",
-            "--no-instructions",
-        ]
-        command = [*prefix, bin_folder / "initdb", *initdb, f"--pgdata={folder / 'data'}"]
+        options = ["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync"]
+        command = [*prefix, f"{bin_folder}/initdb", *options, "--no-instructions", f"--pgdata={folder}/data"]
         subprocess.run(command, check=True, cwd=folder, stdout=subprocess.DEVNULL, timeout=60)
-        settings = [f"--{name}={value}" for name, value in {**SETTINGS, "unix_socket_directories": folder}.items()]
+        settings = [f"--{name}={value}" for name, value in {**SETTINGS, "unix_socket_directories": str(folder)}.items()]
         command = [*prefix, f"{bin_folder}/postgres", "-D", f"{folder}/data", *settings]
         with (folder / "log").open("wb") as log, subprocess.Popen(command, cwd=folder, stderr=log) as server:
             try:

@@ -9,6 +9,7 @@ import moto.ec2.models.instances as moto_instances
 import moto.ec2.urls as moto_urls
 from moto.core.responses import ActionResult
 from moto.ec2.models import ec2_backends
+from moto.ec2.models.availability_zones_and_regions import RegionsAndZonesBackend, Zone
 from moto.ec2.utils import filter_dict_attribute_mapping
 from moto.ssm.models import ssm_backends
 
@@ -30,9 +31,17 @@ class RegionResponse(NounResponse):
     """Calls about regions."""
 
     def describe_regions(self) -> ActionResult:
-        enabled = self.cloud.world.settings.regions
+        enabled = self.cloud.world.regions
+        everything = self._get_bool_param("AllRegions", False)
         regions: list[Any] = outcome(super().describe_regions())["Regions"]
-        return ActionResult({"Regions": [r for r in regions if not enabled or r.name in enabled]})
+        return ActionResult({"Regions": [_region(r, enabled) for r in regions if everything or r.name in enabled]})
+
+
+def _region(region: Any, enabled: frozenset[str]) -> dict[str, str]:
+    status = region.opt_in_status
+    if status != "opt-in-not-required":
+        status = "opted-in" if region.name in enabled else "not-opted-in"
+    return {"RegionName": region.name, "Endpoint": region.endpoint, "OptInStatus": status}
 
 
 class CloudResponse(InstanceResponse, VolumeResponse, SnapshotResponse, ImageResponse, RegionResponse):
@@ -48,8 +57,15 @@ def install(world: World) -> None:
     moto_volumes.Snapshot = CloudSnapshot  # type: ignore[misc, unused-ignore]
     moto_instances.Instance = CloudInstance  # type: ignore[misc, unused-ignore]
     moto_urls.url_paths["{0}/"] = CloudResponse.dispatch
+    for region in world.regions:
+        # moto does not know the zones of the youngest regions.
+        RegionsAndZonesBackend.zones.setdefault(region, [_zone(region, number) for number in (1, 2, 3)])
     filter_dict_attribute_mapping["client-token"] = "client_token"
     filter_dict_attribute_mapping["instance-state-code"] = "state_code"
+
+
+def _zone(region: str, number: int) -> Zone:
+    return Zone(region_name=region, name=region + "_abc"[number], zone_id=f"{region}-az{number}")
 
 
 def backends() -> list[tuple[str, CloudBackend]]:

@@ -175,8 +175,9 @@ class InstanceBackend(ImageBackend, VolumeBackend):
     def _start_host(self, instance: CloudInstance) -> None:
         """Start the builder, unless the instance was ended meanwhile."""
         with instance.switch:
-            if instance.state in {"pending", "running"}:
-                self.world.hosts[instance.id].start(lambda why: self._host_ended(instance, why))
+            host = self.world.hosts.get(instance.id)
+            if host is not None and instance.state in {"pending", "running"}:
+                host.start(lambda why: self._host_ended(instance, why))
 
     def end(self, instance: CloudInstance, state: str, reason: str) -> None:
         """Stop the builder in the background; then the instance is ``state`` (stopped, terminated)."""

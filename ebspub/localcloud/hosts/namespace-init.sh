@@ -1,22 +1,31 @@
 #!/bin/sh
 # The first process of a builder that is a namespace: builds its view of the machine, boots it, serves SSH.
-# Run by unshare in fresh mount, pid and uts namespaces. Arguments: the builder's root folder, its host name, a file
-# name: the file in /run says that /proc/PID/root is the builder's root from now on.
+# Run by unshare in fresh mount, pid and uts namespaces, with the builder's root file system as a tar archive on standard
+# input. Arguments: an empty folder, the folder of what lies on disk, the builder's host name, a file name (the file in
+# /run says that /proc/PID/root is the builder's root from now on), and the names of the folders that lie on disk.
 set -eu
 
 root=$1
-name=$2
-ready=$3
+disk=$2
+name=$3
+ready=$4
+shift 4
 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 export PATH
+umask 022
 
-mount --bind "$root" "$root"
+mount -t tmpfs -o mode=755,size=256m tmpfs "$root"
 cd "$root"
+for folder in "$@"; do
+    mkdir -p "$folder"
+    mount --bind "$disk/$folder" "$folder"
+done
+tar -xp --numeric-owner -f -
+exec </dev/null
 mount --bind /usr usr
 mount -o remount,bind,ro usr
 for part in alternatives ssl ca-certificates ld.so.conf.d; do
     if [ -d "/etc/$part" ]; then
-        mkdir -p "etc/$part"
         mount --bind "/etc/$part" "etc/$part"
         mount -o remount,bind,ro "etc/$part"
     fi
@@ -31,12 +40,16 @@ mount -t proc proc proc
 mount -t sysfs -o ro sysfs sys
 # Block devices of this machine are not the builder's: what it may see is in its own /dev.
 mount -t tmpfs -o mode=755,size=1m tmpfs sys/block
-mount -t tmpfs -o mode=755,size=4m tmpfs dev
-tar -C dev -xpf var/lib/ec2/dev.tar
 mount -t devpts -o newinstance,ptmxmode=0666,mode=620,gid=5 devpts dev/pts
 mount -t tmpfs -o mode=1777 tmpfs dev/shm
 mount -t tmpfs -o mode=755 tmpfs run
 mkdir -p run/sshd run/lock run/sudo
+# Every boot has an id of its own, which this machine's kernel does not know of.
+cat proc/sys/kernel/random/uuid >run/boot_id
+mount --bind run/boot_id proc/sys/kernel/random/boot_id
+# What is written to the console goes to the boot log, as all that this script prints.
+mkfifo -m 600 dev/console
+rm -f var/lib/ec2/power
 
 pivot_root . .old
 cd /
@@ -44,10 +57,9 @@ umount -l /.old
 hostname "$name"
 : >"/run/$ready"
 
-sshd=
 # A pid 1 gets no signal without a handler; this one ends the builder, and the kernel ends all that runs in it.
 trap 'echo "builder goes down"; exit 0' TERM INT
-rm -f /var/lib/ec2/power
+cat <>/dev/console &
 echo "builder $name boots"
 if [ -f /var/lib/ec2/bootcmd ]; then
     sh /var/lib/ec2/bootcmd || echo "bootcmd failed: $?"

@@ -1,9 +1,10 @@
 #!/bin/sh
 # The first process of a builder that is a plain folder (no root, no namespaces): boots it, serves SSH.
-# Argument: the builder's folder.
+# Arguments: the builder's folder, the path of sshd.
 set -eu
 
 folder=$1
+program=$2
 cd "$folder/home"
 echo $$ >"$folder/init.pid"
 rm -f "$folder/power"
@@ -12,7 +13,7 @@ echo "builder boots"
 if [ -f "$folder/bootcmd" ]; then
     sh "$folder/bootcmd" || echo "bootcmd failed: $?"
 fi
-"$SSHD" -D -e -f "$folder/sshd_config" &
+setpriv --pdeathsig KILL "$program" -D -e -f "$folder/sshd_config" &
 sshd=$!
 if [ -f "$folder/runcmd" ] && [ ! -e "$folder/runcmd.done" ]; then
     touch "$folder/runcmd.done"

@@ -66,17 +66,24 @@ class PlainHost:
         self._lock = threading.RLock()
 
     def start(self, on_exit: ExitCallback) -> None:
+        with self._lock:
+            end_processes(self.spec.folder)  # what an earlier boot left running
+            self._boot(on_exit)
+
+    def _boot(self, on_exit: ExitCallback) -> None:
         self._lay_out()
-        environment = self._environment() | {"SSHD": shutil.which("sshd", path=_PATH) or "/usr/sbin/sshd"}
+        # sshd wants to be called by its full path: it executes itself again for every connection.
+        sshd = shutil.which("sshd", path=_PATH) or "/usr/sbin/sshd"
+        command = ["setpriv", "--pdeathsig", "KILL", "sh", str(_HERE / "plain-init.sh"), str(self.spec.folder), sshd]
         with self._console.open("ab") as log:
             process = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "KILL", "sh", str(_HERE / "plain-init.sh"), str(self.spec.folder)],
+                command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
                 cwd=self.spec.folder,
-                env=environment,
+                env=self._environment(),
             )
         self._process = process
         watch(process, lambda: on_exit(self._why()))
@@ -87,8 +94,9 @@ class PlainHost:
             self._process.wait()
 
     def reboot(self) -> None:
-        (self.spec.folder / "power").write_text("reboot\n")
-        end_processes(self.spec.folder)
+        with self._lock:  # the next boot waits: it must not be killed with this one
+            (self.spec.folder / "power").write_text("reboot\n")
+            end_processes(self.spec.folder)
 
     def plug(self, volume: Attached) -> None:
         with self._lock:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from tests.contract.populate.world import (
     Image,
     Server,
     World,
-    loops_of,
+    left_loops,
     make_image,
     pack,
     serving,
@@ -88,10 +87,7 @@ def world(host: LocalHost, volume: Path, server: Server) -> Iterator[World]:
         yield made
         host.close()
         # What runs in a builder that is gone is gone, with all that it mounted.
-        deadline = time.monotonic() + 10  # the kernel ends the last process's namespace a moment after it
-        while (left := loops_of(host.home)) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert not left
+        assert not left_loops(host.home)
 
 
 @pytest.fixture

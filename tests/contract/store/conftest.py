@@ -2,38 +2,47 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.support.postgres import Postgres, postgres
 
 from ebspub.store import Store, tables
+from ebspub.store.database import sqlite_file
+from tests.support.postgres import Postgres, postgres
 
 __all__ = ["postgres"]
 
 
-@pytest.fixture(scope="session")
-def postgres_url(postgres: Postgres) -> str:
-    """Return the URL of a database that tests use one after the other: to empty its tables is faster than to make it."""
-    url = postgres.create()
+@pytest.fixture(scope="session", params=["sqlite", "postgresql"])
+def template(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return the URL of an empty store on each of the databases: made once, as that takes longer than most tests."""
+    if request.param == "sqlite":
+        url = f"sqlite:///{tmp_path_factory.mktemp('template') / 'ebspub.db'}"
+    else:
+        server: Postgres = request.getfixturevalue("postgres")
+        url = server.create()
     Store.open(url).close()
     return url
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+@pytest.fixture
+def store(template: str, tmp_path: Path) -> Iterator[Store]:
     """Return an empty store on each of the databases."""
-    if request.param == "sqlite":
-        with Store.open(f"sqlite:///{tmp_path / 'state' / 'ebspub.db'}") as opened:
+    original = sqlite_file(template)
+    if original is not None:
+        copy = tmp_path / "ebspub.db"
+        shutil.copy(original, copy)
+        with Store.open(f"sqlite:///{copy}") as opened:
             yield opened
         return
-    with Store.open(request.getfixturevalue("postgres_url")) as opened:
+    with Store.open(template) as opened:
         yield opened
-        # The next test starts with empty tables and the first ids; the database keeps its name.
         with opened.write() as conn:
-            names = ", ".join(table.name for table in tables.metadata.sorted_tables if table is not tables.meta)
-            conn.exec_driver_sql(f"TRUNCATE {names} RESTART IDENTITY")
+            for table in reversed(tables.metadata.sorted_tables):
+                if table is not tables.meta:
+                    conn.execute(table.delete())
 
 
 @pytest.fixture

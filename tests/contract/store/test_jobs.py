@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from tests.contract.store.rows import NOW, OWNER, driven, dump, job_of, plan, spec, take
 
 from ebspub.errors import LeaseLostError
 from ebspub.states import State, Status
 from ebspub.store import Failure, Lease, Store, events, jobs
+from tests.contract.store.rows import NOW, OWNER, driven, dump, job_of, plan, spec, take
 
 
 def test_a_new_job_is_pending_and_waits(store: Store) -> None:

@@ -248,6 +248,7 @@ def make_image(tree: Path, image: Path, *options: str) -> Path:
     """Make an image whose free blocks are full of rubbish, as those of a disk that was in use are."""
     image.write_bytes(b"rubbish!" * (8 << 20))
     subprocess.run(["mke2fs", "-q", "-F", "-E", "nodiscard", *options, "-d", tree, image], check=True)
+    debugfs(image, f"set_inode_field <2> mtime @{TIME // 10**9}")  # mke2fs says now, of the root
     return image
 
 
@@ -272,12 +273,14 @@ def test_debugfs_and_the_kernel_see_the_same_image(
     source: Path, tmp_path: Path, options: tuple[str, ...], offset: int
 ) -> None:
     (source / "long-file").write_bytes(os.urandom(3_000_000))
+    (source / "hole").touch()
+    os.truncate(source / "hole", 40_000)
     image = make_image(source, tmp_path / "image", *options)
     debugfs(image, "set_inode_field link mtime 0xfffffff0")  # before the epoch
     if "-I" in options or "ext4" in options:
         debugfs(image, "set_inode_field fifo mtime_extra 0x1d6f3455")  # after 2038
     if "ext4" in options:
-        debugfs(image, "fallocate same 1 20")  # blocks that were never written
+        debugfs(image, "fallocate hole 0 9")  # blocks that were never written
     if offset:
         image.write_bytes(bytes(offset) + image.read_bytes())
     with mounted(image, offset=offset) as root:

@@ -1,4 +1,4 @@
-"""Work that survives its connection: started once, found again, ended whole. As a user without root, in a plain folder."""
+"""Work that survives its connection: started once, found again, ended whole. In a plain folder, without root."""
 
 from __future__ import annotations
 
@@ -281,7 +281,7 @@ def test_a_folder_that_somebody_laid_in_wait_is_refused(place: Place) -> None:
 
 def test_parameters_are_in_no_process_list(place: Place) -> None:
     task = place.task(
-        'for f in /proc/[0-9]*; do cat "$f/cmdline" "$f/environ"; done >"$HOME/seen" 2>&1', p="S3CRET" + "x"
+        'for f in /proc/[0-9]*; do cat "$f/cmdline" "$f/environ"; done >"$HOME/seen" 2>&1 || :', p="S3CRET" + "x"
     )
     start(place.shell, task)
     assert isinstance(place.end(task), Succeeded)
@@ -311,7 +311,7 @@ def test_a_parameter_that_is_no_variable_is_refused(key: str) -> None:
 
 
 def test_a_control_program_that_fails_says_why(place: Place) -> None:
-    with pytest.raises(RemoteError, match="exit status 7.*because"):
+    with pytest.raises(RemoteError, match=r"exit status 7.*because"):
         run_program(place.shell, "control.sh", "{ echo because >&2; exit 7; }", {"task": "t"}, timeout=10)
 
 

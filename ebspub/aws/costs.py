@@ -1,0 +1,91 @@
+"""What things cost, for orientation: a small table of list prices of us-east-1 in US dollars.
+
+On-demand Linux prices of 2025, without taxes, discounts, free tiers, provisioned IOPS and throughput; other regions
+cost up to twice as much. A snapshot is counted with the size of its volume: EC2 bills only the blocks that it holds.
+Good enough to tell a forgotten builder from a forgotten security group; never a bill.
+"""
+
+from __future__ import annotations
+
+from ebspub.states import Kind
+
+#: Hours of a month as AWS counts them.
+HOURS = 730.0
+
+#: Dollars per GiB and month.
+VOLUME: dict[str, float] = {
+    "gp3": 0.08,
+    "gp2": 0.10,
+    "io1": 0.125,
+    "io2": 0.125,
+    "st1": 0.045,
+    "sc1": 0.015,
+    "standard": 0.05,
+}
+SNAPSHOT = 0.05
+
+#: Dollars per hour of the size `large` by family; the longest prefix of a type counts.
+LARGE: dict[str, float] = {
+    "t2": 0.0928,
+    "t3": 0.0832,
+    "t3a": 0.0752,
+    "t4g": 0.0672,
+    "m1": 0.175,
+    "m3": 0.133,
+    "m4": 0.10,
+    "m5": 0.096,
+    "m5a": 0.086,
+    "m6a": 0.0864,
+    "m6g": 0.077,
+    "m6i": 0.096,
+    "m7a": 0.1159,
+    "m7g": 0.0816,
+    "m7i": 0.1008,
+    "m8g": 0.0898,
+    "c3": 0.105,
+    "c4": 0.10,
+    "c5": 0.085,
+    "c6a": 0.0765,
+    "c6g": 0.068,
+    "c6i": 0.085,
+    "c7g": 0.0725,
+    "c7i": 0.0893,
+    "r5": 0.126,
+    "r6g": 0.1008,
+    "r6i": 0.126,
+    "r7g": 0.1071,
+    "r7i": 0.1323,
+    "i3": 0.156,
+}
+#: Within a family the price follows the size.
+SIZES: dict[str, float] = {"nano": 1 / 16, "micro": 1 / 8, "small": 1 / 4, "medium": 1 / 2, "large": 1.0, "xlarge": 2.0}
+
+
+def monthly(kind: Kind, *, kind_of: str = "", size: float = 0.0) -> float | None:
+    """Return what a thing costs in dollars a month; None where the table does not know it.
+
+    ``kind_of``: the instance type or the volume type. ``size``: GiB of a volume or snapshot. AMIs and security groups
+    cost nothing: what is paid for an AMI is its snapshot.
+    """
+    if kind is Kind.INSTANCE:
+        hourly = _hourly(kind_of)
+        return None if hourly is None else hourly * HOURS
+    if kind is Kind.VOLUME:
+        price = VOLUME.get(kind_of)
+        return None if price is None else price * size
+    return SNAPSHOT * size if kind is Kind.SNAPSHOT else 0.0
+
+
+def _hourly(instance_type: str) -> float | None:
+    family, _, size = instance_type.partition(".")
+    known = max((each for each in LARGE if family.startswith(each)), key=len, default=None)
+    factor = _factor(size)
+    return None if known is None or factor is None else LARGE[known] * factor
+
+
+def _factor(size: str) -> float | None:
+    """Return how many times `large` a size is: `2xlarge` is 4."""
+    number = size.removesuffix("xlarge")
+    if number != size and number.isdigit():
+        return 2.0 * int(number)
+    return SIZES.get(size)

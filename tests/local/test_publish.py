@@ -1,0 +1,243 @@
+"""The main job, through real SSH and real block devices: `ebspub run` publishes, once."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import stat
+import time
+
+import boto3
+import pytest
+
+from ebspub.localcloud import Effect, Rule
+from tests.local.publisher import Publisher
+
+pytestmark = pytest.mark.xdist_group("local-publish")
+
+REGIONS = ("us-east-1", "eu-west-1")
+
+
+def test_run_publishes_every_region_and_arch_and_a_second_run_changes_nothing(publisher: Publisher) -> None:
+    publisher.configure(*REGIONS)
+
+    done = publisher.call("run")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    publisher.assert_published(REGIONS)
+    before = len(publisher.cloud.calls())
+    again = publisher.call("run")
+    assert (again.returncode, again.stdout, again.stderr) == (0, "", "")
+    assert publisher.mutating_calls(before) == []
+
+
+def test_another_database_adopts_what_is_registered(publisher: Publisher) -> None:
+    assert publisher.call("run", "--arch", "amd64").returncode == 0
+    (first,) = publisher.status()
+    before = len(publisher.cloud.calls())
+    os.unlink(publisher.folder / "ebspub.db")
+
+    done = publisher.call("run", "--arch", "amd64")
+
+    assert done.returncode == 0, done.stderr
+    (second,) = publisher.status()
+    assert second["ami_id"] == first["ami_id"]
+    assert second["snapshot_id"] == first["snapshot_id"]
+    assert publisher.mutating_calls(before) == []
+
+
+def test_a_name_that_another_image_holds_is_refused(publisher: Publisher) -> None:
+    assert publisher.call("run", "--arch", "amd64").returncode == 0
+    (taken,) = publisher.status()
+    os.unlink(publisher.folder / "ebspub.db")
+    name = taken["name"].replace("amd64", "{arch}")
+    publisher.configure(
+        "us-east-1", edit=lambda text: text.replace('build = "server"', f'build = "desktop"\nname = "{name}"')
+    )
+    before = len(publisher.cloud.calls())
+
+    done = publisher.call("run", "--arch", "amd64")
+
+    assert done.returncode == 3
+    assert taken["ami_id"] in done.stderr
+    assert publisher.mutating_calls(before) == []
+
+
+def test_no_secret_is_in_database_log_or_readable_file(publisher: Publisher) -> None:
+    done = publisher.call("--verbose", "run", "--arch", "amd64")
+    assert done.returncode == 0, done.stderr
+
+    folder = publisher.folder / "state"
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert stat.S_IMODE((folder / "secret").stat().st_mode) == 0o600
+    secret = (folder / "secret").read_bytes()
+    for place in (publisher.folder / "ebspub.db").read_bytes(), (done.stdout + done.stderr).encode():
+        assert b"PRIVATE KEY" not in place
+        assert secret not in place
+        assert secret.hex().encode() not in place
+
+
+def test_the_builder_is_as_the_specification_of_security_asks(publisher: Publisher) -> None:
+    process = publisher.start("run", "--arch", "amd64")
+    try:
+        publisher.wait_for(lambda jobs: bool(jobs) and jobs[0]["state"] == "attached")
+        environment = publisher.cloud.environment()
+        ec2 = boto3.client(
+            "ec2",
+            region_name="us-east-1",
+            endpoint_url=environment["AWS_ENDPOINT_URL"],
+            aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
+        )
+        (job,) = publisher.status()
+        (reservation,) = ec2.describe_instances(InstanceIds=[job["instance_id"]])["Reservations"]
+        (instance,) = reservation["Instances"]
+        groups = ec2.describe_security_groups(GroupIds=[g["GroupId"] for g in instance["SecurityGroups"]])
+        behaviour = ec2.describe_instance_attribute(
+            InstanceId=job["instance_id"], Attribute="instanceInitiatedShutdownBehavior"
+        )
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(10)
+    assert instance["MetadataOptions"]["HttpTokens"] == "required"
+    assert "KeyName" not in instance
+    assert behaviour["InstanceInitiatedShutdownBehavior"]["Value"] == "terminate"
+    (rule,) = groups["SecurityGroups"][0]["IpPermissions"]
+    assert [r["CidrIp"] for r in rule["IpRanges"]] == ["127.0.0.1/32"]
+    assert publisher.call("cancel", job["id"]).returncode == 0
+    publisher.assert_nothing_left()
+
+
+def test_a_run_beside_a_living_one_leaves_its_jobs_alone(publisher: Publisher) -> None:
+    first = publisher.start("run", "--arch", "amd64")
+    publisher.wait_for(lambda jobs: bool(jobs) and jobs[0]["state"] == "launched")
+    before = len(publisher.cloud.calls())
+    began = time.monotonic()
+
+    second = publisher.call("run", "--arch", "amd64")
+
+    assert second.returncode == 75, second.stderr
+    assert len(second.stderr.strip().splitlines()) == 1
+    assert time.monotonic() - began < 10
+    assert first.wait(90) == 0
+    assert publisher.mutating_calls(before).count("RunInstances") == 0
+    publisher.assert_published(["us-east-1"], ["amd64"])
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_stops_within_five_seconds_and_resume_finishes(
+    publisher: Publisher, number: signal.Signals, code: int
+) -> None:
+    process = publisher.start("run", "--arch", "i386")
+    publisher.wait_for(lambda jobs: bool(jobs) and (jobs[0]["progress"] or {}).get("phase") in ("extract", "copy"))
+    began = time.monotonic()
+    process.send_signal(number)
+
+    assert process.wait(10) == code
+
+    assert time.monotonic() - began < 5
+    assert publisher.status()[0]["status"] == "waiting"
+    assert publisher.call("resume").returncode == 0
+    publisher.assert_published(["us-east-1"], ["i386"])
+
+
+def test_one_region_that_refuses_does_not_stop_the_other(publisher: Publisher) -> None:
+    publisher.configure(*REGIONS)
+    refused = Effect(kind="error", code="UnauthorizedOperation", status=403, message="not authorized")
+    number = publisher.cloud.add_fault(
+        Rule(effects=(refused,), actions=frozenset({"CreateVolume"}), regions=frozenset({"eu-west-1"}), times=None)
+    )
+
+    done = publisher.call("run", "--arch", "amd64")
+
+    assert done.returncode == 3
+    jobs = {job["region"]: job for job in publisher.status()}
+    assert jobs["us-east-1"]["status"] == "done"
+    failed = jobs["eu-west-1"]
+    assert failed["status"] == "failed"
+    assert failed["error"]["code"] == "UnauthorizedOperation"
+    assert failed["error"]["request_id"]
+    assert "iam-policy.json" in failed["error"]["todo"]
+    publisher.assert_nothing_left({jobs["us-east-1"]["snapshot_id"]})
+
+    publisher.cloud.remove_fault(number)
+    assert publisher.call("resume").returncode == 0
+    publisher.assert_published(REGIONS, ["amd64"])
+
+
+def test_a_tampered_source_is_never_registered(publisher: Publisher) -> None:
+    wrong = "0" * 64
+    publisher.configure(
+        "us-east-1",
+        edit=lambda text: with_proof(text, f'amd64 = {{ sha256 = "{wrong}" }}\ni386 = {{ sha256 = "{wrong}" }}'),
+    )
+
+    done = publisher.call("run", "--arch", "amd64")
+
+    assert done.returncode == 3
+    (job,) = publisher.status()
+    assert job["error"]["code"] == "checksum", job["error"]
+    publisher.assert_nothing_left()
+    assert publisher.mine(publisher.cloud.inventory().images) == []
+
+
+def with_proof(text: str, instead: str) -> str:
+    """Return the configuration with another proof than the list of checksums."""
+    lines = [instead if line.startswith("sha256sums") else line for line in text.splitlines()]
+    return "\n".join(lines) + "\n"
+
+
+def test_cancel_removes_everything_and_resume_of_that_job_starts_again(publisher: Publisher) -> None:
+    process = publisher.start("run", "--arch", "amd64")
+    publisher.wait_for(lambda jobs: bool(jobs) and jobs[0]["state"] == "attached")
+    process.kill()
+    process.wait()
+    (job,) = publisher.status()
+    assert job["status"] == "interrupted"
+
+    done = publisher.call("cancel", job["id"])
+
+    assert done.returncode == 0, done.stderr
+    assert publisher.status()[0]["status"] == "cancelled"
+    publisher.assert_nothing_left()
+    assert publisher.call("run", "--arch", "amd64").returncode == 0
+    assert publisher.status()[0]["status"] == "cancelled"
+    assert publisher.call("resume", job["id"]).returncode == 0
+    publisher.assert_published(["us-east-1"], ["amd64"])
+
+
+def test_show_tells_every_transition_and_call(publisher: Publisher) -> None:
+    assert publisher.call("run", "--arch", "amd64").returncode == 0
+    (job,) = publisher.status()
+
+    shown = json.loads(publisher.call("show", job["id"], "--json").stdout)
+
+    steps = [event["to"] for event in shown["events"] if event["to"]]
+    assert steps == ["launched", "attached", "populated", "snapshotted", "registered"]
+    actions = [effect["action"] for effect in shown["effects"]]
+    assert actions == [
+        "CreateSecurityGroup",
+        "AuthorizeSecurityGroupIngress",
+        "RunInstances",
+        "CreateVolume",
+        "AttachVolume",
+        "TerminateInstances",
+        "CreateSnapshot",
+        "DeleteVolume",
+        "DeleteSecurityGroup",
+        "RegisterImage",
+    ]
+    assert all(effect["status"] == "done" and effect["seconds"] is not None for effect in shown["effects"])
+    assert publisher.call("show", job["id"]).stdout.count(job["ami_id"]) >= 1
+
+
+def test_plan_says_what_run_would_do_and_touches_nothing(publisher: Publisher) -> None:
+    before = len(publisher.cloud.calls())
+
+    done = publisher.call("plan", "--json")
+
+    assert done.returncode == 0, done.stderr
+    assert {job["action"] for job in json.loads(done.stdout)["jobs"]} == {"publish"}
+    assert publisher.mutating_calls(before) == []
+    assert [path.name for path in publisher.folder.iterdir()] == ["ebspub.toml"]

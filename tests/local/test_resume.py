@@ -1,0 +1,62 @@
+"""Killed in each of the five steps, `ebspub resume` finishes: one AMI per region and arch, the right tree, nothing left."""
+
+from __future__ import annotations
+
+import pytest
+
+from ebspub.localcloud import Effect, Rule
+from tests.local.publisher import Publisher
+
+pytestmark = pytest.mark.xdist_group("local-resume")
+
+#: For each step a call in the middle of it.
+CALLS = {
+    "launch": "RunInstances",
+    "attach": "AttachVolume",
+    "snapshot": "CreateSnapshot",
+    "register": "RegisterImage",
+}
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("step", CALLS)
+def test_killed_at_a_call_of_the_step(publisher: Publisher, step: str, when: str) -> None:
+    process = publisher.start("run")
+    kill = Effect(kind="kill", when=when, pid=process.pid)  # type: ignore[arg-type]
+    publisher.cloud.add_fault(Rule(effects=(kill,), actions=frozenset({CALLS[step]}), nth=1))
+    assert process.wait(90) == -9
+    assert not all(job["status"] == "done" for job in publisher.status())
+
+    done = publisher.call("resume")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    publisher.assert_published(["us-east-1"])
+    assert {job["attempt"] for job in publisher.status()} == {1}
+
+
+def test_killed_while_the_builder_copies_it_goes_on_without_starting_again(publisher: Publisher) -> None:
+    process = publisher.start("run", "--arch", "amd64")
+    publisher.wait_for(lambda jobs: bool(jobs) and (jobs[0]["progress"] or {}).get("phase") in ("extract", "copy"))
+    process.kill()
+    process.wait()
+    before = len(publisher.cloud.calls())
+
+    done = publisher.call("resume")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    calls = publisher.mutating_calls(before)
+    assert "RunInstances" not in calls
+    assert "CreateVolume" not in calls
+    publisher.assert_published(["us-east-1"], ["amd64"])
+
+
+def test_a_builder_that_dies_is_replaced(publisher: Publisher) -> None:
+    process = publisher.start("run", "--arch", "amd64")
+    publisher.wait_for(lambda jobs: bool(jobs) and (jobs[0]["progress"] or {}).get("phase") in ("extract", "copy"))
+    publisher.cloud.kill_host(publisher.status()[0]["instance_id"])
+
+    assert process.wait(100) == 0
+
+    (job,) = publisher.status()
+    assert job["attempt"] == 2
+    publisher.assert_published(["us-east-1"], ["amd64"])
