@@ -200,11 +200,13 @@ def _until(condition: Any) -> None:
         time.sleep(0.03)
 
 
-def test_a_region_that_is_not_enabled_is_red_and_looked_at_no_further(ward: Ward) -> None:
-    ward.configure(regions=("sa-east-1", REGION))
+@pytest.mark.parametrize("region", ["af-south-1", "sa-east-1"])
+def test_a_region_that_is_not_enabled_is_red_and_looked_at_no_further(ward: Ward, region: str) -> None:
+    ward.configure(regions=(region, REGION))
     rows = ward.examine()
-    assert [(row.subject, row.check) for row in rows if row.level is Level.RED] == [("sa-east-1", "region")]
-    assert [row.check for row in rows if row.subject == "sa-east-1"] == ["region"]
+    assert [(row.subject, row.check) for row in rows if row.level is Level.RED] == [(region, "region")]
+    assert {row.check for row in rows if row.subject == region} == {"region"}
+    assert any(row.subject == REGION and row.check == "permissions" for row in rows)
 
 
 def test_an_action_that_is_refused_is_red(ward: Ward) -> None:

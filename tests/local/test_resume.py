@@ -1,4 +1,4 @@
-"""Killed in each of the five steps, `ebspub resume` finishes: one AMI per region and arch, the right tree, nothing left."""
+"""Killed in each of the five steps, `ebspub resume` finishes: one AMI each, the right tree, nothing left."""
 
 from __future__ import annotations
 

@@ -9,52 +9,28 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import sqlalchemy as sa
 
-from ebspub.app.sweep import Action, Patience, Report, regions_of, sweep
+from ebspub.app.sweep import Action, regions_of
 from ebspub.app.sweep.judge import judge_all
 from ebspub.app.sweep.remove import Broom, Outcome
-from ebspub.aws import account, tags
+from ebspub.aws import account
 from ebspub.aws.clients import BotoClients
 from ebspub.clock import SystemClock
-from ebspub.config import load, select
+from ebspub.config import load
 from ebspub.errors import UsageError
 from ebspub.localcloud import Cloud, Delays, Effect, Rule, Settings, running
-from ebspub.spec import JobSpec
-from ebspub.states import Kind, State, Status
-from ebspub.store import EffectStatus, Failure, Job, Presence, Store, effects, events, jobs, leases, tables
+from ebspub.states import Kind, Status
+from ebspub.store import EffectStatus, Presence, Store, effects, events, tables
+from tests.local.leftovers import CONFIG, QUICK, Stage, make_volume, until
 
 pytestmark = pytest.mark.needs_tool("sshd")
 ROOT = Path(__file__).resolve().parents[2]
-QUICK = Patience(builders=20.0, thing=1.0, first=0.05, most=0.2)
 #: What a test leaves in its regions carries the tag of its own store: no other test minds.
 REGIONS = itertools.cycle(["us-east-1", "us-west-2", "eu-west-1", "eu-central-1", "sa-east-1", "ap-southeast-1"])
-CONFIG = """
-[store]
-folder = "{folder}"
-[limits]
-listing_lag = 0
-[builder]
-images.amd64 = "ami-0a1b2c3d4e5f60718"
-ssh_cidr = "203.0.113.0/24"
-{regions}
-[[builds]]
-suite = "lucid"
-label = "release"
-version = "10.04"
-serial = "20101020"
-arches = ["amd64", "i386"]
-[builds.source]
-url = "http://127.0.0.1:9/{{suite}}-{{arch}}.tar.gz"
-amd64.sha256 = "{amd64}"
-i386.sha256 = "{i386}"
-"""
 
 
 @pytest.fixture(scope="module")
@@ -67,199 +43,6 @@ def clients() -> BotoClients:
 def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
     with running(tmp_path_factory.mktemp("cloud"), Settings(delays=Delays.all(0.05))) as found:
         yield found
-
-
-@dataclass
-class Stage:
-    """A database, an account, and what a test puts into them."""
-
-    cloud: Cloud
-    config: Path
-    store: Store
-    regions: tuple[str, str]
-    clients: BotoClients
-    numbers: Iterator[int] = field(default_factory=itertools.count)
-
-    @property
-    def region(self) -> str:
-        return self.regions[0]
-
-    def ec2(self, region: str = "") -> Any:
-        return self.clients.region(region or self.region).writer
-
-    def spec(self, arch: str = "amd64", region: str = "") -> JobSpec:
-        return next(s for s in select(load(self.config)) if (s.arch, s.region) == (arch, region or self.region))
-
-    def job(self, status: Status, arch: str = "amd64", region: str = "", **values: Any) -> str:
-        """Plan a job and put it into a status without any driver."""
-        spec = self.spec(arch, region)
-        if status in (Status.CANCELLED, Status.DONE):
-            values["ended_at"] = time.time()
-        if status is Status.FAILED:
-            values["error"] = Failure("broken").as_json()
-        if status is Status.DONE:
-            values["state"] = State.REGISTERED.value
-        with self.store.write() as conn:
-            assert jobs.add(conn, spec, time.time())
-            change = tables.jobs.update().where(tables.jobs.c.id == spec.job_id)
-            conn.execute(change.values(status=status.value, account="123456789012", **values))
-        return spec.job_id
-
-    def get(self, job_id: str) -> Job:
-        with self.store.read() as conn:
-            found = jobs.get(conn, job_id)
-        assert found is not None
-        return found
-
-    def marks(self, job_id: str, attempt: int, token: str, store: str = "") -> dict[str, str]:
-        owner = store or self.store.id
-        return {tags.STORE: owner, tags.JOB: job_id, tags.ATTEMPT: str(attempt), tags.TOKEN: token}
-
-    def make(
-        self,
-        kind: Kind,
-        job_id: str,
-        *,
-        attempt: int = 1,
-        row: bool = True,
-        answered: bool = True,
-        store: str = "",
-        region: str = "",
-        **how: Any,
-    ) -> str:
-        """Make a thing with our tags; ``row``: the database knows; ``answered``: it knows the id, too."""
-        token = f"token-{self.store.id}-{next(self.numbers)}"
-        made = _MAKE[kind](self.ec2(region), self.marks(job_id, attempt, token, store), **how)
-        if row:
-            with self.store.write() as conn:
-                conn.execute(
-                    tables.resources.insert(),
-                    {
-                        "job_id": job_id,
-                        "attempt": attempt,
-                        "kind": kind.value,
-                        "purpose": "root",
-                        "token": token,
-                        "region": self.region,
-                        "resource_id": made if answered else None,
-                        "presence": "present" if answered else "intended",
-                        "request": {},
-                        "intended_at": time.time() - 1,
-                        "made_at": time.time() - 1 if answered else None,
-                    },
-                )
-        return made
-
-    def sweep(self, *, grace: float = 0.0, dry_run: bool = False, regions: tuple[str, ...] = ()) -> Report:
-        return sweep(
-            self.store,
-            self.clients,
-            regions or (self.region,),
-            clock=SystemClock(),
-            grace=grace,
-            dry_run=dry_run,
-            patience=QUICK,
-        )
-
-    def there(self, region: str = "") -> set[str]:
-        """Return the ids of all that exists in a region."""
-        inventory, where = self.cloud.inventory(), region or self.region
-        things = [i for i in inventory.instances if i.state not in ("terminated", "shutting-down")]
-        rest = [*inventory.volumes, *inventory.snapshots, *inventory.images, *inventory.security_groups]
-        return {each.id for each in (*things, *rest) if each.region == where}
-
-    def mutating(self, since: int) -> list[str]:
-        return [call.action for call in self.cloud.calls(since) if call.mutating]
-
-    def rows(self) -> list[Any]:
-        """Return everything in the database."""
-        with self.store.read() as conn:
-            return [list(conn.execute(sa.select(table))) for table in tables.metadata.sorted_tables]
-
-
-def _until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.03)
-
-
-def _spec_of(kind: str, marks: dict[str, str]) -> list[Any]:
-    return [tags.specification(kind, marks)]  # type: ignore[arg-type]
-
-
-def _told(ec2: Any, instance: str) -> Any:
-    return ec2.describe_instances(InstanceIds=[instance])["Reservations"][0]["Instances"][0]
-
-
-def _instance(ec2: Any, marks: dict[str, str], group: str = "") -> str:
-    image = ec2.describe_images(Owners=["099720109477"], Filters=[{"Name": "architecture", "Values": ["x86_64"]}])
-    made = ec2.run_instances(
-        ImageId=image["Images"][0]["ImageId"],
-        InstanceType="t3.micro",
-        MinCount=1,
-        MaxCount=1,
-        TagSpecifications=[*_spec_of("instance", marks), *_spec_of("volume", marks)],
-        **({"SecurityGroupIds": [group]} if group else {}),
-    )["Instances"][0]["InstanceId"]
-    _until(lambda: _told(ec2, made)["State"]["Name"] == "running")
-    return str(made)
-
-
-def _volume(ec2: Any, marks: dict[str, str], instance: str = "") -> str:
-    zone = f"{ec2.meta.region_name}a"
-    if instance:
-        zone = _told(ec2, instance)["Placement"]["AvailabilityZone"]
-    tagged = {"TagSpecifications": _spec_of("volume", marks)} if marks else {}
-    made = ec2.create_volume(AvailabilityZone=zone, Size=1, VolumeType="gp3", **tagged)["VolumeId"]
-
-    def told() -> Any:
-        return ec2.describe_volumes(VolumeIds=[made])["Volumes"][0]
-
-    _until(lambda: told()["State"] == "available")
-    if instance:
-        ec2.attach_volume(VolumeId=made, InstanceId=instance, Device="/dev/sdf")
-        _until(lambda: told()["Attachments"][0]["State"] == "attached")
-    return str(made)
-
-
-def _snapshot(ec2: Any, marks: dict[str, str], volume: str = "") -> str:
-    source = volume or _volume(ec2, {})
-    made = ec2.create_snapshot(VolumeId=source, TagSpecifications=_spec_of("snapshot", marks))["SnapshotId"]
-    _until(lambda: ec2.describe_snapshots(SnapshotIds=[made])["Snapshots"][0]["State"] == "completed")
-    if not volume:
-        ec2.delete_volume(VolumeId=source)
-    return str(made)
-
-
-def _image(ec2: Any, marks: dict[str, str], snapshot: str = "") -> str:
-    made = ec2.register_image(
-        Name=f"image {marks[tags.TOKEN]}",
-        Architecture="x86_64",
-        RootDeviceName="/dev/sda1",
-        BlockDeviceMappings=[{"DeviceName": "/dev/sda1", "Ebs": {"SnapshotId": snapshot}}],
-        TagSpecifications=_spec_of("image", marks),
-    )["ImageId"]
-    _until(lambda: ec2.describe_images(ImageIds=[made])["Images"][0]["State"] == "available")
-    return str(made)
-
-
-def _group(ec2: Any, marks: dict[str, str]) -> str:
-    name = f"group-{marks[tags.TOKEN]}"
-    return str(
-        ec2.create_security_group(
-            GroupName=name, Description=name, TagSpecifications=_spec_of("security-group", marks)
-        )["GroupId"]
-    )
-
-
-_MAKE: dict[Kind, Callable[..., str]] = {
-    Kind.INSTANCE: _instance,
-    Kind.VOLUME: _volume,
-    Kind.SNAPSHOT: _snapshot,
-    Kind.IMAGE: _image,
-    Kind.GROUP: _group,
-}
 
 
 @pytest.fixture
@@ -309,7 +92,7 @@ def test_what_carries_another_stores_tag_or_none_is_never_touched(stage: Stage) 
         stage.make(Kind.VOLUME, job, row=False, store="another-store"),
         stage.make(Kind.SNAPSHOT, job, row=False, store="another-store"),
         stage.make(Kind.GROUP, job, row=False, store="another-store"),
-        _volume(stage.ec2(), {}),
+        make_volume(stage.ec2(), {}),
     }
     mine = stage.make(Kind.VOLUME, job)
     assert [f.id for f in stage.sweep().of(Action.REMOVED)] == [mine]
@@ -334,18 +117,11 @@ def test_a_registered_job_keeps_exactly_its_ami_and_snapshot(stage: Stage) -> No
     snapshot = stage.make(Kind.SNAPSHOT, job)
     image = stage.make(Kind.IMAGE, job, snapshot=snapshot)
     spare = stage.make(Kind.SNAPSHOT, job, answered=False)
-    _finish(stage, job, image, snapshot)
+    stage.finish(job, image, snapshot)
     report = stage.sweep()
     assert [f.id for f in report.findings] == [spare]
     assert {image, snapshot} <= stage.there()
     assert spare not in stage.there()
-
-
-def _finish(stage: Stage, job: str, image: str, snapshot: str) -> None:
-    ended = {"state": "registered", "status": "done", "ended_at": time.time()}
-    with stage.store.write() as conn:
-        change = tables.jobs.update().where(tables.jobs.c.id == job)
-        conn.execute(change.values(ami_id=image, snapshot_id=snapshot, **ended))
 
 
 def test_of_a_job_that_is_not_in_this_database_what_may_be_published_stays(stage: Stage) -> None:
@@ -400,7 +176,7 @@ def test_an_ami_deregistered_behind_our_back_is_reported_once_and_noted(stage: S
     job = stage.job(Status.WAITING)
     snapshot = stage.make(Kind.SNAPSHOT, job)
     image = stage.make(Kind.IMAGE, job, snapshot=snapshot)
-    _finish(stage, job, image, snapshot)
+    stage.finish(job, image, snapshot)
     assert stage.sweep().findings == []
     stage.ec2().deregister_image(ImageId=image)
     report = stage.sweep()
@@ -415,7 +191,7 @@ def test_a_published_ami_without_our_tags_is_not_lost(stage: Stage) -> None:
     job = stage.job(Status.WAITING)
     snapshot = stage.make(Kind.SNAPSHOT, job, store="another-store")
     image = stage.make(Kind.IMAGE, job, store="another-store", snapshot=snapshot)
-    _finish(stage, job, image, snapshot)
+    stage.finish(job, image, snapshot)
     assert stage.sweep().findings == []
 
 
@@ -439,16 +215,10 @@ def test_an_intent_that_made_nothing_is_marked_gone(stage: Stage) -> None:
 def test_nothing_of_a_driven_job_is_touched(stage: Stage) -> None:
     job = stage.job(Status.WAITING, attempt=2)
     old = stage.make(Kind.VOLUME, job)
-    _claim(stage, job)
+    stage.claim(job)
     report = stage.sweep()
     assert report.findings == []
     assert old in stage.there()
-
-
-def _claim(stage: Stage, job: str) -> None:
-    now = time.time()
-    with stage.store.write() as conn:
-        assert leases.claim(conn, job, owner=leases.this_process(), now=now, until=now + 60, status=Status.RUNNING)
 
 
 def test_a_job_that_is_taken_up_after_the_look_is_not_touched(stage: Stage) -> None:
@@ -458,7 +228,7 @@ def test_a_job_that_is_taken_up_after_the_look_is_not_touched(stage: Stage) -> N
     things = account.owned(clients.reader, stage.region, stage.store.id)
     verdicts, around = judge_all(things, {job: stage.get(job)}, now=time.time(), grace=0.0)
     assert [verdict.fate.value for _, verdict in verdicts] == ["remove"]
-    _claim(stage, job)
+    stage.claim(job)
     done: dict[str, Outcome] = {}
     n = len(stage.cloud.calls())
     Broom(stage.store, SystemClock(), clients, around, QUICK, threading.Event()).sweep(verdicts, (), done)
@@ -490,7 +260,7 @@ def test_a_group_that_somebody_uses_waits_for_the_next_sweep(stage: Stage) -> No
     assert "DependencyViolation" in report.findings[0].reason
     assert report.exit_code == 0
     stage.ec2().terminate_instances(InstanceIds=[user])
-    _until(lambda: user not in stage.there())
+    until(lambda: user not in stage.there())
     time.sleep(0.5)
     assert [f.action for f in stage.sweep().findings] == [Action.REMOVED]
 

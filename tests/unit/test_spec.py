@@ -79,8 +79,6 @@ LIMITS = st.fixed_dictionaries({"register": st.floats(1, 1e6), "attempts": st.in
 
 @given(
     st.fixed_dictionaries({"limits": LIMITS}),
-        {"limits": st.fixed_dictionaries({"register": st.floats(1, 1e6), "attempts": st.integers(1, 9)})}
-    ),
     st.dictionaries(st.text(max_size=20), st.text(max_size=20), max_size=3),
 )
 def test_a_document_comes_back_from_json_as_it_was(limits: dict[str, Any], tags: dict[str, str]) -> None:

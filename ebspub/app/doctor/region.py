@@ -57,6 +57,8 @@ def _builder_image(case: Case, name: str, arch: str, spec: JobSpec) -> Row:
     try:
         found = case.image(spec)
     except AwsError as error:
+        if error.cause is Cause.OPT_IN:
+            raise
         if error.cause is Cause.PERMISSION:
             return Row(case.region, key, Level.RED, error.what, error.todo)
         return Row(case.region, key, Level.RED, f"{name}: {error.what}", todo)
@@ -193,12 +195,17 @@ CHECKS: Mapping[str, Callable[[Case], Iterator[Row]]] = {
 
 
 def check(case: Case) -> list[Row]:
-    """Return the rows of all checks of a region; one that EC2 does not answer is a row, and stops no other."""
+    """Return the rows of all checks of a region; one that EC2 does not answer is a row, and stops no other.
+
+    Only a region that refuses the account as such is asked no more.
+    """
     rows: list[Row] = []
     for name, look in CHECKS.items():
         try:
             rows += look(case)
         except AwsError as error:
+            if error.cause is Cause.OPT_IN:
+                return [*rows, Row(case.region, "region", Level.RED, error.what, error.todo)]
             # What only the doctor asks for is no condition of publishing.
             extra = error.action in ("DescribeInstanceTypeOfferings", "DescribeInstanceTypes")
             level = Level.YELLOW if extra and error.cause is Cause.PERMISSION else Level.RED

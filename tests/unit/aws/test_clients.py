@@ -6,6 +6,7 @@ import http.server
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -71,6 +72,11 @@ def test_an_answer_that_is_cut_off_says_nothing(ec2: type[Ec2]) -> None:
     _close(clients)
 
 
+def config_of(client: Any) -> Any:
+    """Return the configuration of a client, whose fields botocore's stubs do not know."""
+    return client.meta.config
+
+
 def _close(clients: RegionClients) -> None:
     for client in (clients.reader, clients.writer, clients.ssm):
         client.close()
@@ -78,18 +84,18 @@ def _close(clients: RegionClients) -> None:
 
 def test_how_clients_repeat_calls(clients: RegionClients) -> None:
     for client in (clients.reader, clients.ssm):
-        assert client.meta.config.retries == {"mode": "adaptive", "total_max_attempts": 4}
-    assert clients.writer.meta.config.retries == {"mode": "standard", "total_max_attempts": 1}
+        assert config_of(client).retries == {"mode": "adaptive", "total_max_attempts": 4}
+    assert config_of(clients.writer).retries == {"mode": "standard", "total_max_attempts": 1}
     for client in (clients.reader, clients.writer, clients.ssm):
-        config = client.meta.config
+        config = config_of(client)
         assert (config.connect_timeout, config.read_timeout) == (10, 60)
         assert config.user_agent_extra == f"ebspub/{__version__}"
 
 
 def test_there_are_connections_enough_for_the_workers() -> None:
     clients = BotoClients(workers=32).region("us-east-1")
-    assert clients.writer.meta.config.max_pool_connections == 32
-    assert clients.reader.meta.config.max_pool_connections == 32
+    assert config_of(clients.writer).max_pool_connections == 32
+    assert config_of(clients.reader).max_pool_connections == 32
 
 
 def test_threads_that_ask_at_once_share_a_region(monkeypatch: pytest.MonkeyPatch) -> None:

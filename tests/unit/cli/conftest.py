@@ -32,7 +32,9 @@ def config(tmp_path: Path) -> Path:
 @pytest.fixture
 def environment(config: Path, tmp_path: Path) -> dict[str, str]:
     """Return the environment of a program that finds ``config`` and no credentials."""
-    return {**os.environ, "EBSPUB_CONFIG": str(config), "PYTHONPATH": str(ROOT), "TERM": "dumb"}
+    # Buffered as it is for users: what is left in the buffer at the end counts, too.
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    return {**inherited, "EBSPUB_CONFIG": str(config), "PYTHONPATH": str(ROOT), "TERM": "dumb"}
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ def complete(ebspub: Run, line: str, **extra: str) -> list[str]:
     """Return what the shell is given for the last word of ``line``."""
     words = line.split(" ")
     result = ebspub(_EBSPUB_COMPLETE="complete_bash", COMP_WORDS=line, COMP_CWORD=str(len(words) - 1), **extra)
-    assert result.stderr == ""
+    assert (result.returncode, result.stderr) == (0, "")
     return result.stdout.split()
 
 

@@ -92,6 +92,7 @@ def test_the_second_signal_ends_it_at_once() -> None:
 def test_afterwards_the_signals_are_what_they_were() -> None:
     body = "pass\nassert signal.getsignal(signal.SIGINT) is signal.default_int_handler\n"
     body += "assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL\n"
+    body += "assert signal.set_wakeup_fd(-1) == -1\n"
     body += 'assert [t.name for t in threading.enumerate()] == ["MainThread"]\nprint("ready", flush=True)'
     with program(body) as process:
         out, err = process.communicate(timeout=10)

@@ -1,0 +1,49 @@
+"""The doctor's registries are complete, and what it says of DryRun's answers is right."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+import ebspub
+from ebspub.app.doctor import Level, Row, exit_code
+from ebspub.app.doctor.permissions import ACTIONS
+from ebspub.aws import account
+from ebspub.aws.failures import AwsError
+
+
+def test_every_call_that_changes_something_is_tried() -> None:
+    sources = (Path(ebspub.__file__).parent / "aws").glob("*.py")
+    made = {found for path in sources for found in re.findall(r'calling\("([A-Z]\w+)"\)', path.read_text())}
+    changing = {name for name in made if not name.startswith(("Describe", "Get", "List", "Assume", "Decode"))}
+    assert changing == set(ACTIONS)
+
+
+def _answering(code: str) -> None:
+    answer: Any = {"Error": {"Code": code, "Message": "told"}, "ResponseMetadata": {"HTTPStatusCode": 403}}
+    raise ClientError(answer, "X")
+
+
+def test_a_dry_run_that_would_have_succeeded_is_no_refusal() -> None:
+    assert account.dry_run("CreateVolume", lambda: _answering("DryRunOperation")) is None
+
+
+def test_a_dry_run_that_is_refused_says_why() -> None:
+    refusal = account.dry_run("CreateVolume", lambda: _answering("UnauthorizedOperation"))
+    assert isinstance(refusal, AwsError)
+    assert refusal.code == "UnauthorizedOperation"
+
+
+def test_an_endpoint_that_does_what_was_only_tried_is_noticed() -> None:
+    with pytest.raises(LookupError, match="CreateVolume"):
+        account.dry_run("CreateVolume", lambda: None)
+
+
+def test_only_red_rows_make_the_exit_code_3() -> None:
+    green, yellow = (Row("here", "it", level, "told") for level in (Level.GREEN, Level.YELLOW))
+    assert exit_code([]) == exit_code([green, yellow]) == 0
+    assert exit_code([green, Row("here", "it", Level.RED, "told", "mend it")]) == 3
