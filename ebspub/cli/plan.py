@@ -74,5 +74,5 @@ def _print(planned: list[Planned]) -> None:
     for line in output.columns(rows):
         output.out(line)
     actions = [each.action.value for each in planned]
-    counts = ", ".join(f"{actions.count(each)} to {each}" for each in dict.fromkeys(actions))
+    counts = ", ".join(f"{each} {actions.count(each)}" for each in dict.fromkeys(actions))
     output.out(f"{output.plural(len(planned), 'job')}: {counts}")

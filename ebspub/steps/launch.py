@@ -180,7 +180,11 @@ def _reach(job: Job, world: World) -> Outcome:
         world.effects.note(job, **facts)
         return Wait(f"builder {seen.id} runs; waiting for SSH on {where}")
     try:
-        world.shells.get(job).run("true", timeout=30.0)
+        answer = world.shells.get(job).run("true", timeout=30.0)
+        if answer.status != 0:
+            # The login shell refuses: an account that is not made yet, or `Please login as the user "ubuntu"`.
+            said = (answer.stderr or answer.stdout)[:200].decode("utf-8", "replace").strip()
+            raise RemoteError(f"{job.id}: the builder takes no commands from {job.spec.builder.ssh_user}: {said}")
     except HostKeyError:
         if world.clock.now() < (_made_at(job) or 0.0) + _FIRST_KEYS:
             return Wait(f"builder {seen.id} does not show its host key yet", after=2.0)

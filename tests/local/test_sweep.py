@@ -9,13 +9,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from ebspub.app.sweep import Action, regions_of
-from ebspub.app.sweep.judge import judge_all
+from ebspub.app.sweep.judge import Fate, judge_all
 from ebspub.app.sweep.remove import Broom, Outcome
 from ebspub.aws import account
 from ebspub.aws.clients import BotoClients
@@ -24,7 +24,7 @@ from ebspub.config import load
 from ebspub.errors import UsageError
 from ebspub.localcloud import Cloud, Delays, Effect, Rule, Settings, running
 from ebspub.states import Kind, Status
-from ebspub.store import EffectStatus, Presence, Store, effects, events, tables
+from ebspub.store import EffectStatus, Presence, Store, effects, events, jobs, tables
 from tests.local.leftovers import CONFIG, QUICK, Stage, make_volume, until
 
 pytestmark = pytest.mark.needs_tool("sshd")
@@ -221,19 +221,44 @@ def test_nothing_of_a_driven_job_is_touched(stage: Stage) -> None:
     assert old in stage.there()
 
 
-def test_a_job_that_is_taken_up_after_the_look_is_not_touched(stage: Stage) -> None:
-    job = stage.job(Status.WAITING, attempt=2)
-    old = stage.make(Kind.VOLUME, job)
+def _condemn_then(stage: Stage, job: str, change: Callable[[], object]) -> dict[str, Outcome]:
+    """Judge everything as it is to be removed, change the database, and only then let the broom go."""
     clients = stage.clients.region(stage.region)
     things = account.owned(clients.reader, stage.region, stage.store.id)
     verdicts, around = judge_all(things, {job: stage.get(job)}, now=time.time(), grace=0.0)
-    assert [verdict.fate.value for _, verdict in verdicts] == ["remove"]
-    stage.claim(job)
+    assert {verdict.fate for _, verdict in verdicts} == {Fate.REMOVE}
+    change()
     done: dict[str, Outcome] = {}
     n = len(stage.cloud.calls())
     Broom(stage.store, SystemClock(), clients, around, QUICK, threading.Event()).sweep(verdicts, (), done)
-    assert done[old].action is Action.LATER
     assert stage.mutating(n) == []
+    return done
+
+
+def test_a_job_that_is_taken_up_after_the_look_is_not_touched(stage: Stage) -> None:
+    job = stage.job(Status.WAITING, attempt=2)
+    old = stage.make(Kind.VOLUME, job)
+    done = _condemn_then(stage, job, lambda: stage.claim(job))
+    assert done[old].action is Action.LATER
+
+
+def test_what_is_published_after_the_look_is_not_touched(stage: Stage) -> None:
+    job = stage.job(Status.CANCELLED)
+    snapshot = stage.make(Kind.SNAPSHOT, job)
+    image = stage.make(Kind.IMAGE, job, snapshot=snapshot)
+    done = _condemn_then(stage, job, lambda: stage.finish(job, image, snapshot))
+    assert {name: outcome.action for name, outcome in done.items()} == {image: Action.LATER, snapshot: Action.LATER}
+
+
+def test_a_job_is_held_only_as_it_was_read(stage: Stage) -> None:
+    job = stage.job(Status.WAITING)
+    before = stage.get(job)
+    with stage.store.write() as conn:
+        assert jobs.hold(conn, before)
+    stage.claim(job)
+    with stage.store.write() as conn:
+        assert not jobs.hold(conn, before)
+        assert not jobs.hold(conn, stage.get(job))
 
 
 def test_what_ec2_refuses_to_remove_is_told_and_recorded(stage: Stage) -> None:

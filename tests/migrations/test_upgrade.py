@@ -6,6 +6,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import threading
 from contextlib import closing
 from pathlib import Path
 
@@ -176,6 +177,16 @@ def test_a_database_that_becomes_newer_while_we_wait_is_refused(
     monkeypatch.setattr(migrate, "current", lambda _: None)
     with pytest.raises(StoreError, match="9999"):
         migrate.upgrade(engine)
+
+
+def test_one_process_at_a_time_migrates(url: str, engine: sa.Engine) -> None:
+    waiting = threading.Thread(target=lambda: Store.open(url).close())
+    with database.migrating(engine):
+        waiting.start()
+        waiting.join(0.3)
+        assert waiting.is_alive()
+    waiting.join(30)
+    assert migrate.current(engine) == migrate.head()
 
 
 def test_processes_that_make_a_database_at_once_make_one(url: str) -> None:

@@ -74,20 +74,22 @@ def _builder_image(case: Case, name: str, arch: str, spec: JobSpec) -> Row:
 
 def instance_types(case: Case) -> Iterator[Row]:
     """See that the instance types are offered where builders are to run, and run the builder image's architecture."""
-    builders = {(s.builder.instance_types, s.builder.zones, s.builder.subnets, s.builder.image): s for s in case.specs}
-    for (types, wanted, subnets, _), spec in builders.items():
-        there = account.subnets(case.clients.reader, subnets) if subnets else {}
-        if subnets and not there:
+    alike: dict[object, list[JobSpec]] = {}
+    for spec in case.specs:
+        builder = spec.builder
+        alike.setdefault((builder.instance_types, builder.zones, builder.subnets, builder.image), []).append(spec)
+    for specs in alike.values():
+        builder = specs[0].builder
+        there = account.subnets(case.clients.reader, builder.subnets) if builder.subnets else {}
+        if builder.subnets and not there:
             continue  # the check of the network tells it
-        zones = wanted or tuple(zone for _, zone in there.values())
-        offered = account.offerings(case.clients.reader, types, zones)
-        yield _offered(case, spec, types, zones, offered)
+        zones = builder.zones or tuple(zone for _, zone in there.values())
+        yield _offered(case, specs, zones, account.offerings(case.clients.reader, builder.instance_types, zones))
 
 
-def _offered(
-    case: Case, spec: JobSpec, types: Sequence[str], zones: Sequence[str], offered: Mapping[str, set[str]]
-) -> Row:
-    key = f"instance types {spec.arch}"
+def _offered(case: Case, specs: Sequence[JobSpec], zones: Sequence[str], offered: Mapping[str, set[str]]) -> Row:
+    spec, types = specs[0], specs[0].builder.instance_types
+    key = f"instance types {', '.join(dict.fromkeys(each.arch for each in specs))}"
     where = f"in {', '.join(sorted(set(zones)))}" if zones else "in the region"
     todo = f"Choose others: builder.instance_types.{spec.arch}, in [builder] or [regions.{case.region}.builder]."
     there = [name for name in types if offered.get(name)]
@@ -159,7 +161,9 @@ def quotas(case: Case) -> Iterator[Row]:
         known = account.quotas(case.region)
         public = account.public_images(case.clients.reader)
     except AwsError as error:
-        todo = "Grant servicequotas:GetServiceQuota and ListServiceQuotas to see them here."
+        todo = "Look at them in Service Quotas."
+        if error.cause is Cause.PERMISSION:
+            todo = "Grant servicequotas:GetServiceQuota and ListServiceQuotas to see them here."
         yield Row(case.region, "quotas", Level.YELLOW, f"cannot be read: {error.what}", todo)
         return
     limit = known.pop(account.PUBLIC_NAME)
