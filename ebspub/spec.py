@@ -53,7 +53,9 @@ class Builder(Document):
         default="public", description="Which of the builder's addresses the publisher connects to."
     )
     root_size: int | None = Field(default=None, ge=1, description="GiB of the builder's own root; default: its AMI's.")
-    instance_profile: str | None = Field(default=None, description="IAM instance profile name, if the builder needs one.")
+    instance_profile: str | None = Field(
+        default=None, description="IAM instance profile name, if the builder needs one."
+    )
     dead_man: int = Field(default=1800, ge=60, description="Seconds without a publisher after which it shuts down.")
 
 

@@ -9,12 +9,12 @@ from enum import StrEnum
 
 from ebspub.aws import images, tags
 from ebspub.aws.clients import Clients
-from ebspub.aws.failures import AwsError
+from ebspub.aws.failures import AwsError, Cause
 from ebspub.aws.images import Image
+from ebspub.errors import ConfigError
 from ebspub.spec import JobSpec
 from ebspub.states import Status
-from ebspub.store import Job, Store, jobs
-from ebspub.store.leases import is_dead
+from ebspub.store import Job, Store, jobs, leases
 
 
 class Action(StrEnum):
@@ -36,11 +36,6 @@ class Planned:
     spec: JobSpec
     action: Action
     reason: str
-
-
-def busy(job: Job, now: float) -> bool:
-    """Whether a living process drives the job."""
-    return job.lease is not None and job.lease.until > now and not is_dead(job.lease.owner)
 
 
 def plan(specs: Sequence[JobSpec], store: Store | None, clients: Clients, now: float) -> list[Planned]:
@@ -66,6 +61,8 @@ def _looker(specs: Sequence[JobSpec], clients: Clients) -> Callable[[str], list[
             names = [spec.registration.name for spec in specs if spec.region == region]
             return [image for chunk in tags.chunks(names) for image in images.named(ec2, chunk)]
         except AwsError as error:
+            if error.cause is Cause.CREDENTIALS:
+                raise ConfigError(f"AWS credentials: {error.message}", todo=error.todo) from error
             return error
 
     return look
@@ -77,7 +74,7 @@ def _of_job(job: Job, now: float) -> Planned:
         return Planned(spec, Action.SKIP, f"registered as {job.ami_id}")
     if job.status is Status.CANCELLED:
         return Planned(spec, Action.SKIP, f"cancelled; `ebspub resume {job.id}` would start it again")
-    if busy(job, now):
+    if leases.driven(job, now):
         return Planned(spec, Action.BUSY, f"another process drives it ({job.state})")
     if job.status is Status.FAILED and job.error is not None:
         return Planned(spec, Action.RESUME, f"{job.state}; failed: {job.error.message}")

@@ -50,6 +50,8 @@ def run(runtime: Runtime, specs: Sequence[JobSpec], listen: Listener) -> Result:
     with runtime.store.read() as conn:
         known = {job.id for job in jobs.find(conn, ids=[spec.job_id for spec in specs])}
     fresh = [spec for spec in specs if spec.job_id not in known]
+    for spec in fresh:  # Wrong credentials are told before anything is written down.
+        _account(runtime, spec.region)
     if fresh:
         with runtime.store.write() as conn:
             for spec in fresh:
@@ -112,7 +114,7 @@ def _drive(
             taken = scheduler.claim(jobs.find(conn, ids=[job.id for job in todo]))
         scheduler.run(runtime.stop.event)
         result.cut_short = scheduler.under_way > 0
-        executor.shutdown(wait=not result.cut_short, cancel_futures=True)
+        executor.shutdown(wait=not (result.cut_short or runtime.stop.signal), cancel_futures=True)
         result.driven = len(taken)
         result.busy = [job for job in todo if job.id not in taken]
     with runtime.store.read() as conn:
@@ -165,12 +167,9 @@ def _check_accounts(runtime: Runtime, todo: Sequence[Job]) -> dict[str, str]:
     """
     accounts: dict[str, str] = {}
     for job in todo:
-        try:
-            account = runtime.clients.account(job.spec.region)
-        except AwsError as error:
-            if error.cause is Cause.CREDENTIALS:
-                raise ConfigError(f"AWS credentials: {error.message}", todo=error.todo) from error
-            continue  # A region that does not answer is its own jobs' trouble: they say so.
+        account = _account(runtime, job.spec.region)
+        if account is None:
+            continue
         if job.account not in (None, account):
             raise UsageError(
                 f"{job.id} was begun in account {job.account}; the credentials in use are for {account}",
@@ -178,3 +177,13 @@ def _check_accounts(runtime: Runtime, todo: Sequence[Job]) -> dict[str, str]:
             )
         accounts[job.id] = account
     return accounts
+
+
+def _account(runtime: Runtime, region: str) -> str | None:
+    """Return the account of the credentials; None where nobody answers, which is the trouble of that region's jobs."""
+    try:
+        return runtime.clients.account(region)
+    except AwsError as error:
+        if error.cause is Cause.CREDENTIALS:
+            raise ConfigError(f"AWS credentials: {error.message}", todo=error.todo) from error
+        return None

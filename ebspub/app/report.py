@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from ebspub.app.plan import busy
 from ebspub.clock import isoformat
 from ebspub.states import STEP_AFTER, State, Status
-from ebspub.store import Effect, Event, Job, Resource
+from ebspub.store import Effect, Event, Job, Resource, leases
 
 
 def effective_status(job: Job, now: float) -> str:
     """Return the job's status as a person sees it: `interrupted` where the process that drove it is gone."""
     if job.cancel_requested and not job.ended:
         return Status.CANCELLING.value
-    if job.status is Status.RUNNING and not busy(job, now):
+    if job.status is Status.RUNNING and not leases.driven(job, now):
         return "interrupted"
     return job.status.value
 

@@ -16,7 +16,7 @@ import boto3
 from botocore.config import Config
 
 from ebspub import __version__
-from ebspub.aws.failures import calling
+from ebspub.aws.failures import AwsError, calling
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2 import EC2Client
@@ -54,13 +54,19 @@ class BotoClients:
             self._session = boto3.session.Session()
         self._lock = threading.Lock()
         self._regions: dict[str, RegionClients] = {}
-        self._accounts: dict[str, str] = {}
+        self._accounts: dict[str, str | AwsError] = {}
         pool = max(10, workers)
         self._reading = Config(
             retries={"mode": "adaptive", "total_max_attempts": 4},
             max_pool_connections=pool,
             user_agent_extra=_AGENT,
             **_TIMEOUTS,  # type: ignore[arg-type]
+        )
+        self._asking = Config(
+            retries={"mode": "standard", "total_max_attempts": 2},
+            user_agent_extra=_AGENT,
+            connect_timeout=5,
+            read_timeout=10,
         )
         self._writing = Config(
             retries={"mode": "standard", "total_max_attempts": 1},
@@ -87,8 +93,19 @@ class BotoClients:
         """Return the account id, asked for once per partition."""
         with calling("looking the region up"):
             partition = self._session.get_partition_for_region(region)
-        if partition not in self._accounts:
-            with self._lock, calling("GetCallerIdentity"):
-                sts = self._session.client("sts", region_name=region, config=self._reading)
-                self._accounts[partition] = sts.get_caller_identity()["Account"]
-        return self._accounts[partition]
+        with self._lock:
+            if partition not in self._accounts:
+                self._accounts[partition] = self._ask_account(region)
+            known = self._accounts[partition]
+        if isinstance(known, AwsError):
+            raise known
+        return known
+
+    def _ask_account(self, region: str) -> str | AwsError:
+        """Ask once, whatever the answer: a service that is down is not waited for by every job anew."""
+        try:
+            with calling("GetCallerIdentity"):
+                sts = self._session.client("sts", region_name=region, config=self._asking)
+                return sts.get_caller_identity()["Account"]
+        except AwsError as error:
+            return error

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ebspub.aws.clients import RegionClients
@@ -47,17 +47,18 @@ class Tools:
     cleanup: Step
     rng: random.Random
     lease_time: float
-    listen: Listener
+    listen: Listener | None
     #: Whether the process is about to stop: a step that is complete is then not followed by the next.
     stopping: Callable[[], bool]
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """When to look at the job again; ``ended`` when this process is through with it."""
+    """When to look at the job again, and for what kinds; ``ended`` when this process is through with it."""
 
     due: float = 0.0
     ended: bool = False
+    kinds: frozenset[Kind] = frozenset()
 
 
 class Driver:
@@ -80,14 +81,12 @@ class Driver:
                 return Verdict(ended=True)
             step = self._step(job)
             if not step.kinds <= view.asked:
-                return Verdict(due=self._tools.clock.now())
-            if job.step_started_at is None:
-                job = self._begin(job, lease)
+                return Verdict(due=self._tools.clock.now(), kinds=step.kinds)
             verdict = self._attempt(job, step, lease, self._world(lease, view, clients))
             if verdict is not None:
-                return verdict
+                return replace(verdict, kinds=step.kinds)
             if self._tools.stopping():
-                return Verdict(due=self._tools.clock.now())
+                return Verdict(due=self._tools.clock.now(), kinds=step.kinds)
 
     def unseen(self, job_id: str, lease: Lease, error: EbspubError, *, fatal: bool) -> Verdict:
         """Record that the job's region cannot be looked at; fail the job where that will not mend, or lasts too long."""
@@ -96,13 +95,12 @@ class Driver:
         if job is None or job.ended or job.epoch != lease.epoch:
             return Verdict(ended=True)
         step = self._step(job)
-        job = job if job.step_started_at is not None else self._begin(job, lease)
         failure = Failure(error.what, getattr(error, "code", ""), getattr(error, "request_id", ""), error.todo)
         limit = job.spec.step_limit(step.name) if not job.cancel_requested else job.spec.limits.launch
         if fatal or self._tools.clock.now() > (job.step_started_at or 0.0) + limit:
             # What is left in a region that does not answer cannot be removed now: `resume` does it.
             return self._stop(job, lease, step, failure)
-        return self._retry(job, lease, step, failure)
+        return replace(self._retry(job, lease, step, failure), kinds=step.kinds)
 
     def _step(self, job: Job) -> Step:
         return self._tools.cleanup if job.cancel_requested else self._tools.steps[job.state]
@@ -160,14 +158,6 @@ class Driver:
             return self._back(job, lease, step, Back("lose_builder", error.message, error.code, error.request_id))
         return self._fail(job, lease, step, failure)
 
-    def _begin(self, job: Job, lease: Lease) -> Job:
-        now = self._tools.clock.now()
-        with self._tools.store.write() as conn:
-            jobs.change(conn, job.id, lease, now, step_started_at=now)
-            fresh = jobs.get(conn, job.id)
-        assert fresh is not None
-        return fresh
-
     def _done(self, job: Job, lease: Lease, step: Step, done: Done) -> Verdict | None:
         if job.cancel_requested:
             self._end(job, lease, Status.CANCELLED)
@@ -176,10 +166,11 @@ class Driver:
         target = self._lifecycle.target(job.state, trigger)
         facts = {**job.facts, **done.facts}
         values: dict[str, Any] = {**done.ids, "facts": facts, "state": target.value}
-        values |= {"step_started_at": None, "progress": None, "retries": 0, "error": None}
+        values |= {"step_started_at": self._tools.clock.now(), "progress": None, "retries": 0, "error": None}
         if target is State.REGISTERED:
             now = self._tools.clock.now()
             values |= {"status": Status.DONE.value, "ended_at": now, "lease_owner": None, "lease_until": None}
+            values["step_started_at"] = None
         self._commit(job, lease, trigger, values, change=(job.state, target), facts={**done.facts, **done.ids})
         if target not in (State.LAUNCHED, State.ATTACHED):
             self._tools.shells.drop(job.id)  # The builder is about to go: its connection ends before it does.
@@ -201,7 +192,12 @@ class Driver:
     ) -> None:
         self._tools.shells.drop(job.id)
         change = (job.state, self._lifecycle.target(job.state, trigger))
-        values = {**start_over(job), "facts": dict(facts or {}), "error": self._failure(step, failure)}
+        values = {
+            **start_over(job),
+            "step_started_at": self._tools.clock.now(),
+            "facts": dict(facts or {}),
+            "error": self._failure(step, failure),
+        }
         self._commit(job, lease, trigger, values, change=change, message=failure.message)
 
     def _wait(self, job: Job, lease: Lease, step: Step, wait: Wait) -> Verdict:
@@ -287,6 +283,8 @@ class Driver:
         return {**failure.as_json(), "step": step.name, "at": self._tools.clock.now()}
 
     def _tell(self, job_id: str, action: str) -> None:
+        if self._tools.listen is None:
+            return
         with self._tools.store.read() as conn:
             job = jobs.get(conn, job_id)
         if job is not None:

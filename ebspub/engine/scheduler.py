@@ -122,7 +122,7 @@ class Scheduler:
             while not self.idle and not stop.is_set():
                 due = self.tick()
                 self.wake.clear()
-                if self.idle or self._ready() or stop.is_set():
+                if self._ready() or stop.is_set():
                     continue
                 self._tools.clock.wait(max(0.01, due - self._tools.clock.now()), self.wake)
         finally:
@@ -170,12 +170,14 @@ class Scheduler:
 
     @property
     def under_way(self) -> int:
-        """How many jobs are being worked on at this moment."""
-        return sum(1 for ticket in self._tickets.values() if ticket.work is not None and not ticket.work.done())
+        """How many jobs are being worked on, and regions being looked at, at this moment."""
+        work = [t.work for t in self._tickets.values()] + [r.poll for r in self._regions.values()]
+        return sum(1 for future in work if future is not None and not future.done())
 
     def _ready(self) -> bool:
+        """Whether there is something to do at once: results to collect, or nothing left to drive."""
         futures = [t.work for t in self._tickets.values()] + [r.poll for r in self._regions.values()]
-        return any(future is not None and future.done() for future in futures)
+        return not self._tickets or any(future is not None and future.done() for future in futures)
 
     def _earliest(self, region: _Region) -> float:
         waiting = [t.due for t in self._tickets.values() if t.region == region.name and t.work is None]
@@ -200,11 +202,10 @@ class Scheduler:
             self._fatal = error
             return
         verdict = work.result()
-        assert isinstance(verdict, tuple)
-        result, kinds = verdict
-        ticket.due = result.due
-        ticket.kinds = kinds
-        if result.ended:
+        assert isinstance(verdict, Verdict)
+        ticket.due = verdict.due
+        ticket.kinds = verdict.kinds
+        if verdict.ended:
             del self._tickets[ticket.job_id]
 
     def _looked(self, region: _Region, poll: Future[object]) -> None:
@@ -235,15 +236,8 @@ class Scheduler:
                 ticket.work = self._submit(self._drive(ticket, view, clients))
 
     def _drive(self, ticket: _Ticket, view: RegionView, clients: RegionClients) -> Callable[[], object]:
-        def work() -> tuple[Verdict, frozenset[Kind]]:
-            verdict = self._driver.drive(ticket.job_id, ticket.lease, view, clients)
-            if verdict.ended:
-                return verdict, ticket.kinds
-            with self._tools.store.read() as conn:
-                job = jobs.get(conn, ticket.job_id)
-            if job is None or job.ended or job.epoch != ticket.lease.epoch:
-                return Verdict(ended=True), ticket.kinds
-            return verdict, self._driver.kinds(job)
+        def work() -> Verdict:
+            return self._driver.drive(ticket.job_id, ticket.lease, view, clients)
 
         return work
 
@@ -291,8 +285,8 @@ class Scheduler:
                 ticket.work = self._submit(self._report(ticket, error, fatal=fatal))
 
     def _report(self, ticket: _Ticket, error: EbspubError, *, fatal: bool) -> Callable[[], object]:
-        def work() -> tuple[Verdict, frozenset[Kind]]:
-            return self._driver.unseen(ticket.job_id, ticket.lease, error, fatal=fatal), ticket.kinds
+        def work() -> Verdict:
+            return self._driver.unseen(ticket.job_id, ticket.lease, error, fatal=fatal)
 
         return work
 

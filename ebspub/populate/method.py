@@ -30,7 +30,7 @@ class PopulateFacts(Document):
         pattern=r"^[0-9a-f]{64}$", description="Of the tree: names, kinds, owners, modes, times, content."
     )
     xattrs: Literal["compared", "unchecked"] = Field(description="unchecked: the builder has no getfattr.")
-    way: Literal["mounted", "blocks"] = Field(description="blocks: without root, block by block; digest is then of files only.")
+    way: Literal["mounted", "blocks"] = Field(description="blocks: without root; the digest is then of files only.")
 
 
 class Method(Protocol):

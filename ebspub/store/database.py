@@ -44,7 +44,7 @@ def connect(url: str) -> sa.Engine:
     if file is not None:
         _make_private(file)
     if make_url(url).get_backend_name() != "sqlite":
-        return sa.create_engine(url, pool_pre_ping=True)
+        return _server(url)
     memory = {} if file is not None else {"poolclass": sa.pool.StaticPool}
     engine = sa.create_engine(
         url, connect_args={"timeout": BUSY_TIMEOUT, "check_same_thread": False, "isolation_level": None}, **memory
@@ -63,6 +63,16 @@ def connect(url: str) -> sa.Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writer else "BEGIN")
 
     return engine
+
+
+def _server(url: str) -> sa.Engine:
+    """Return an engine for a database server. Raises StoreError where its dialect or driver is not installed."""
+    try:
+        return sa.create_engine(url, pool_pre_ping=True)
+    except (sa.exc.ArgumentError, ModuleNotFoundError) as error:
+        place = make_url(url).render_as_string(hide_password=True)
+        todo = "Install the driver that the URL names (pip install 'ebspub[postgresql]'), or correct [store] url."
+        raise StoreError(f"the state database {place} cannot be used: {error}", todo=todo) from error
 
 
 def _make_private(file: Path) -> None:

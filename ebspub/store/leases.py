@@ -18,7 +18,7 @@ import sqlalchemy as sa
 
 from ebspub.states import Status
 from ebspub.store import tables
-from ebspub.store.records import Lease
+from ebspub.store.records import Job, Lease
 
 _JOBS = tables.jobs
 Dead = Callable[[str], bool]
@@ -48,6 +48,11 @@ def is_dead(owner: str) -> bool:
     return _started(pid) != parts[3] and not _hidden(pid)
 
 
+def driven(job: Job, now: float) -> bool:
+    """Whether a living process drives the job, as far as this host can know."""
+    return job.lease is not None and job.lease.until > now and not is_dead(job.lease.owner)
+
+
 def claim(
     conn: sa.Connection, job_id: str, *, owner: str, now: float, until: float, status: Status, dead: Dead = is_dead
 ) -> Lease | None:
@@ -72,7 +77,7 @@ def claim(
             status=status.value,
             updated_at=now,
             # The step's limit is counted anew: nobody was at the job for an unknown time.
-            step_started_at=None,
+            step_started_at=now,
         )
     )
     return lease if conn.execute(statement).rowcount == 1 else None

@@ -89,10 +89,10 @@ class World:
             cleanup=CANCEL,
             rng=self.rng,
             lease_time=LEASE,
-            listen=lambda job, action: self.chaos.tell(f"{job.id}: {action} -> {job.state}"),
+            listen=None,
             stopping=lambda: False,
         )
-        pace = Pace(poll_interval=5.0, renew_interval=LEASE / 3)
+        pace = Pace(poll_interval=10.0, renew_interval=LEASE / 3)
         return owner, Scheduler(tools, self.clients, InlineExecutor(), owner=owner, pace=pace)
 
     def _shell(self, job: Job, address: str, keyring: Keyring) -> SimulatedShell:

@@ -127,6 +127,17 @@ def test_without_root_the_file_system_itself_is_carried_over(
     assert plain_world.volume.stat().st_size == 128 << 20
 
 
+def test_without_root_what_was_written_is_read_back(plain_world: World, images: dict[str, Image]) -> None:
+    stub, real = plain_world.host.home / "dd", plain_world.host.home / "dd.real"
+    shutil.copy("/usr/bin/dd", real)
+    spoil = "*if=packed*) printf x | /mnt/home/dd.real of=/mnt/volume bs=1 seek=1024000 conv=notrunc ;;"
+    stub.write_text(f'#!/bin/sh\n/mnt/home/dd.real "$@" || exit\ncase $* in {spoil} esac\n')
+    stub.chmod(0o755)
+    plain_world.host.inside(f"mount --bind {stub} /usr/bin/dd")
+    report = plain_world.fail(plain_world.task(publish(plain_world, images["ext4"]), None), "verify")
+    assert "not what was written" in report.message
+
+
 def test_without_root_a_volume_that_is_too_small_is_told(plain_world: World, images: dict[str, Image]) -> None:
     with plain_world.volume.open("r+b") as volume:
         volume.truncate(4 << 20)
@@ -181,6 +192,13 @@ def test_a_damaged_archive_is_refused(world: World, images: dict[str, Image]) ->
     raw = images["lucid"].tarball.read_bytes()
     (world.server.folder / "cut.tar.gz").write_bytes(raw[: len(raw) // 2])
     world.fail(world.task("cut.tar.gz", None), "bad-image")
+
+
+def test_a_damaged_image_without_an_archive_is_refused(world: World, images: dict[str, Image]) -> None:
+    """The right side of the pipe that writes the image does not notice that the left one failed."""
+    packed = gzip.compress(images["lucid"].file.read_bytes(), 1)
+    (world.server.folder / "cut.img.gz").write_bytes(packed[:-100_000])
+    assert "cannot be unpacked" in world.fail(world.task("cut.img.gz", None), "bad-image").message
 
 
 def test_an_archive_without_an_image_is_refused(world: World, tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ def loops_of(folder: Path) -> list[str]:
 
 
 def left_loops(folder: Path) -> list[str]:
-    """Return what :func:`loops_of` still finds after the moment that the kernel takes when the last process has gone."""
+    """Return what :func:`loops_of` still finds after the moment that the kernel takes to detach."""
     deadline = time.monotonic() + 15
     while (left := loops_of(folder)) and time.monotonic() < deadline:
         time.sleep(0.05)
