@@ -62,7 +62,7 @@ class Runtime:
             shells=Shells(open_shell, keyring),
             steps=STEPS,
             cleanup=CANCEL,
-            rng=random.Random(),
+            rng=random.Random(),  # noqa: S311 - jitter of retries, no secret
             lease_time=lease,
             listen=listen,
             stopping=self.stop.event.is_set,

@@ -89,7 +89,7 @@ class Driver:
                 return Verdict(due=self._tools.clock.now(), kinds=step.kinds)
 
     def unseen(self, job_id: str, lease: Lease, error: EbspubError, *, fatal: bool) -> Verdict:
-        """Record that the job's region cannot be looked at; fail the job where that will not mend, or lasts too long."""
+        """Record that a job's region cannot be looked at; fail the job where that will not mend or lasts too long."""
         with self._tools.store.read() as conn:
             job = jobs.get(conn, job_id)
         if job is None or job.ended or job.epoch != lease.epoch:
@@ -145,10 +145,10 @@ class Driver:
         return self._done(job, lease, step, outcome)
 
     def _outcome(self, job: Job, step: Step, world: World) -> Outcome:
-        if not job.cancel_requested and job.step_started_at is not None:
-            if world.clock.now() > job.step_started_at + job.spec.step_limit(step.name):
-                return step.overdue(job)
-        return step.advance(job, world)
+        if job.cancel_requested or job.step_started_at is None:
+            return step.advance(job, world)
+        overdue = world.clock.now() > job.step_started_at + job.spec.step_limit(step.name)
+        return step.overdue(job) if overdue else step.advance(job, world)
 
     def _aws_failed(self, job: Job, lease: Lease, step: Step, error: AwsError) -> Verdict | None:
         failure = Failure(f"{error.action}: {error.message}", error.code, error.request_id, error.todo)

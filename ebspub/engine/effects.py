@@ -22,9 +22,8 @@ from ebspub.clock import Clock
 from ebspub.engine.outcome import Wait
 from ebspub.errors import LeaseLostError
 from ebspub.states import Kind
-from ebspub.store import Failure, Job, Lease, Presence, Resource, Store
+from ebspub.store import Failure, Job, Lease, Presence, Resource, Store, events, jobs
 from ebspub.store import effects as records
-from ebspub.store import events, jobs
 
 #: The job's column that shows the id of a resource of a kind.
 _COLUMN = {

@@ -147,11 +147,8 @@ class Scheduler:
             self._tend(region, now)
         if self._ready():
             return now
-        times = [self._renew_at]
-        for region in self._regions.values():
-            if region.poll is None and any(t.region == region.name for t in self._tickets.values()):
-                times.append(max(region.next_poll, self._earliest(region)))
-        return min(times)
+        quiet = [r for r in self._regions.values() if r.poll is None]
+        return min([self._renew_at, *(max(region.next_poll, self._earliest(region)) for region in quiet)])
 
     def release(self) -> None:
         """Give up the jobs that are not under way; those under way are found by the death of this process."""

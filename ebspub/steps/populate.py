@@ -6,7 +6,6 @@ result. Starting is idempotent, so a publisher that died meanwhile re-attaches b
 
 from __future__ import annotations
 
-
 from ebspub.engine.outcome import Back, Done, Outcome, Wait
 from ebspub.engine.step import World
 from ebspub.errors import JobError, RemoteError, VerificationError

@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from tests.simulation.chaos import Chaos
-from tests.simulation.ec2 import Region
-
 from ebspub.errors import RemoteError
 from ebspub.remote.shell import Completed
 from ebspub.store import Job
+from tests.simulation.chaos import Chaos
+from tests.simulation.ec2 import Region
 
 _DIGEST = "d" * 64
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from ebspub.aws.clients import RegionClients
 from tests.simulation.chaos import Chaos, failure
 from tests.simulation.ec2 import Region, Thing, tags_of
-
-from ebspub.aws.clients import RegionClients
 
 ACCOUNT = "123456789012"
 

@@ -55,7 +55,7 @@ class Region:
     def get(self, action: str, name: str, kind: str, code: str) -> Thing:
         """Return a thing, or raise EC2's answer for one that does not exist."""
         found = self.things.get(name)
-        if found is None or found.kind != kind or found.state(self.now) in ("deleted",):
+        if found is None or found.kind != kind or found.state(self.now) == "deleted":
             raise failure(action, code)
         return found
 

@@ -9,10 +9,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import sqlalchemy as sa
-from tests.simulation.builders import SimulatedShell
-from tests.simulation.chaos import Chaos, Killed, VirtualClock, Weather
-from tests.simulation.clients import SimulatedClients
-from tests.simulation.ec2 import Region
 
 from ebspub.aws import tags
 from ebspub.engine.driver import Tools
@@ -21,11 +17,17 @@ from ebspub.engine.shells import Shells
 from ebspub.errors import LeaseLostError
 from ebspub.remote.keys import Key, Keyring
 from ebspub.spec import Builder, JobSpec, Limits, Registration, Source, Volume
-from ebspub.states import Status
+from ebspub.states import State, Status
 from ebspub.steps import CANCEL, STEPS
 from ebspub.store import Job, Store, events, jobs, tables
+from tests.simulation.builders import SimulatedShell
+from tests.simulation.chaos import Chaos, Killed, VirtualClock, Weather
+from tests.simulation.clients import SimulatedClients
+from tests.simulation.ec2 import Region
 
 SHA256 = "5" * 64
+#: In how many histories a stranger's AMI holds the name of a job.
+_STRANGERS = 0.05
 LEASE = 60.0
 
 
@@ -73,6 +75,12 @@ class World:
         self.keyring = FixedKeys()
         self.specs = [job_spec(name, number) for name in names for number in range(jobs_each)]
         self.dead: set[str] = set()
+        #: A name that somebody else's AMI holds: the job of that name must fail and touch nothing.
+        self.taken: str | None = None
+        if self.rng.random() < _STRANGERS:
+            region = self.regions[names[0]]
+            self.taken = self.specs[0].registration.name
+            region.make("image", {}, (0.0, "available"), Name=self.taken, snapshot="snap-stranger")
         self._owners = 0
         self._depth = 0
 
@@ -159,21 +167,36 @@ class World:
 
     def _finished(self) -> bool:
         with self.store.read() as conn:
-            return all(job.ended for job in jobs.find(conn))
+            return all(job.ended or self._refused(job) for job in jobs.find(conn))
+
+    def _refused(self, job: Job) -> bool:
+        """Whether the job failed, as it must, because its name is a stranger's."""
+        taken = self.taken == job.spec.registration.name and job.spec.region == next(iter(self.regions))
+        return taken and job.status is Status.FAILED
 
     def violations(self) -> list[str]:
         """Return every invariant that does not hold at the end of the history."""
         self.clock.wait(1000.0)
         with self.store.read() as conn:
             found = jobs.find(conn)
-        wrong = [
-            f"{job.id}: not registered: {job.status} {job.error}" for job in found if job.status is not Status.DONE
-        ]
+        unfinished = [job for job in found if job.status is not Status.DONE and not self._refused(job)]
+        wrong = [f"{job.id}: not registered: {job.status} {job.error}" for job in unfinished]
         for name, region in self.regions.items():
             wrong += self._left_over(name, region, {job.ami_id for job in found}, {job.snapshot_id for job in found})
         for job in found:
-            wrong += self._published(job)
+            wrong += self._published(job) + self._told(job)
         return wrong
+
+    def _told(self, job: Job) -> list[str]:
+        """The history of a job is one chain of states, from pending to where the job is."""
+        with self.store.read() as conn:
+            changes = [event for event in events.history(conn, job.id) if event.from_state is not None]
+        state, wrong = State.PENDING, []
+        for event in changes:
+            if event.from_state is not state:
+                wrong.append(f"{job.id}: {event.action} from {event.from_state}, but the job was {state}")
+            state = event.to_state or state
+        return wrong if state is job.state else [*wrong, f"{job.id}: is {job.state}, told {state}"]
 
     def _left_over(self, name: str, region: Region, amis: set[str | None], snapshots: set[str | None]) -> list[str]:
         region.settle()
@@ -181,10 +204,14 @@ class World:
         return [
             f"{name}: {thing.id} is left over ({thing.state(region.now)})"
             for thing in region.things.values()
-            if thing.state(region.now) not in ("terminated", "deleted") and thing.id not in kept
+            if thing.state(region.now) not in ("terminated", "deleted")
+            and thing.id not in kept
+            and thing.data.get("snapshot") != "snap-stranger"
         ]
 
     def _published(self, job: Job) -> list[str]:
+        if self._refused(job):
+            return []
         region = self.regions[job.spec.region]
         mine = [t for t in region.of("image") if t.tags.get(tags.JOB) == job.id and t.state(region.now) == "available"]
         if len(mine) != 1:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -104,7 +106,16 @@ def test_registered_is_in_reach_from_wherever_a_job_got(triggers: list[str]) -> 
     assert steps <= 5
 
 
-def test_threads_that_ask_at_once_get_their_own_answers() -> None:
+@pytest.fixture
+def hasty() -> Iterator[None]:
+    """Let threads take turns as often as they can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+def test_threads_that_ask_at_once_get_their_own_answers(hasty: None) -> None:
     """The engine's threads share one lifecycle."""
     shared, start = Lifecycle(), threading.Barrier(8)
     asked = sorted(EDGES)

@@ -13,6 +13,7 @@ from tests.contract.populate.world import (
     BY_ID,
     LUCID,
     MEMBER,
+    PRECISE,
     Image,
     Server,
     World,
@@ -26,7 +27,8 @@ from tests.support.localshell import LocalHost, loop_device
 #: The kinds of file system that an image may have, with what mkfs is told.
 KINDS = {
     "lucid": ("ext3", "-O", LUCID, "-I", "128", "-L", "uec-rootfs"),
-    "ext2": ("ext2", "-L", "old"),
+    "ext2": ("ext2", "-O", "none,filetype,sparse_super", "-L", "old"),
+    "precise": ("ext4", "-O", PRECISE, "-L", "cloudimg-rootfs"),
     "ext4": ("ext4", "-L", "cloudimg-rootfs", "-b", "4096", "-m", "1"),
 }
 

@@ -12,7 +12,7 @@ from ebspub.populate import FATAL_CODES
 from ebspub.remote.report import Succeeded
 from tests.contract.populate.world import Image, World, dumpe2fs, features, make_image, pack, run, sha256, tree_of
 
-KINDS = ["lucid", "ext2", "ext4"]
+KINDS = ["lucid", "ext2", "precise", "ext4"]
 
 
 def publish(world: World, image: Image, name: str = "image.tar.gz") -> str:
@@ -54,11 +54,13 @@ def test_the_file_system_is_the_images_own_and_fills_the_volume(
     )
 
 
-def test_an_image_of_2010_gets_no_feature_of_today(world: World, images: dict[str, Image]) -> None:
-    image = images["lucid"]
+@pytest.mark.parametrize(("kind", "fs_type"), [("lucid", "ext3"), ("precise", "ext4"), ("ext2", "ext2")])
+def test_an_old_image_gets_no_feature_of_today(world: World, images: dict[str, Image], kind: str, fs_type: str) -> None:
+    image = images[kind]
     world.succeed(world.task(publish(world, image), image.sha256))
-    assert not features(world.volume) & {"extent", "64bit", "metadata_csum", "flex_bg", "huge_file", "orphan_file"}
-    assert run("blkid", "-p", "-o", "value", "-s", "TYPE", world.volume).strip() == "ext3"
+    assert not features(world.volume) & {"64bit", "metadata_csum", "huge_file", "orphan_file", "metadata_csum_seed"}
+    assert features(world.volume) == features(image.file)
+    assert run("blkid", "-p", "-o", "value", "-s", "TYPE", world.volume).strip() == fs_type
 
 
 def test_the_digest_is_the_trees_alone(world: World, images: dict[str, Image]) -> None:

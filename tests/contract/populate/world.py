@@ -30,6 +30,8 @@ BY_ID = "disk/by-id/nvme-Amazon_Elastic_Block_Store_vol0123456789abcdef0"
 MEMBER = "lucid-server-uec-amd64.img"
 #: What an image of 2010 has (mke2fs 1.41), and no more.
 LUCID = "none,has_journal,ext_attr,resize_inode,dir_index,filetype,sparse_super,large_file"
+#: The ext4 of 2012 (mke2fs 1.42): the defaults of today add to it.
+PRECISE = "none,has_journal,ext_attr,resize_inode,dir_index,filetype,extent,flex_bg,sparse_super,uninit_bg"
 _HERE = Path(__file__).parent
 
 Body = Callable[[http.server.BaseHTTPRequestHandler], None]

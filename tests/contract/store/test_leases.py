@@ -50,7 +50,7 @@ def test_a_claim_begins_an_epoch_and_counts_the_step_anew(store: Store) -> None:
         jobs.change(conn, job.id, lease, NOW, step_started_at=NOW)
     assert take(store, job.id, owner="next", now=NOW + 60) == Lease("next", NOW + 120, 2)
     job = job_of(store, job.id)
-    assert (job.epoch, job.step_started_at, job.updated_at) == (2, None, NOW + 60)
+    assert (job.epoch, job.step_started_at, job.updated_at) == (2, NOW + 60, NOW + 60)
 
 
 def test_a_live_lease_is_not_taken_and_an_expired_one_is(store: Store) -> None:

@@ -189,6 +189,11 @@ def test_a_second_snapshot_of_our_volume_goes_and_a_copy_with_its_tags_stays() -
     assert fate(thing(Kind.SNAPSHOT, "copy", uses=("vol-ffffffff",)), known) is Fate.REPORT
 
 
+def test_a_copy_of_an_ami_is_not_taken_for_the_one_whose_token_it_carries() -> None:
+    found = fates([thing(Kind.IMAGE, "ami"), thing(Kind.IMAGE, "copy")], job(Status.CANCELLED, row(Kind.IMAGE, "ami")))
+    assert {name: verdict.fate for name, verdict in found.items()} == {"ami": Fate.REMOVE, "copy": Fate.REPORT}
+
+
 def test_a_builder_that_terminates_already_is_left_to_it() -> None:
     assert fate(thing(Kind.INSTANCE, "i", state="shutting-down"), job(Status.CANCELLED)) is Fate.GOING
 

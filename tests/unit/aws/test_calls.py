@@ -70,6 +70,16 @@ REGISTER = {
     ],
     "TagSpecifications": [{"ResourceType": "image", "Tags": PAIRS}],
 }
+#: io1 and io2 have no default.
+REGISTER_IOPS = {
+    **REGISTER,
+    "BlockDeviceMappings": [
+        {
+            "DeviceName": "/dev/sda1",
+            "Ebs": {"SnapshotId": "snap-1", "DeleteOnTermination": True, "VolumeType": "io2", "Iops": 4000},
+        }
+    ],
+}
 REGISTER_ALL = {
     **REGISTER,
     "BlockDeviceMappings": [
@@ -187,6 +197,19 @@ CALLS: list[tuple[str, Callable[[EC2Client], object], str, dict[str, Any], dict[
         lambda ec2: images.register(ec2, ALL, {"snapshot": "snap-1"}, tags=TAGS),
         "register_image",
         REGISTER_ALL,
+        {"ImageId": "ami-1"},
+        "ami-1",
+    ),
+    (
+        "register with provisioned IOPS",
+        lambda ec2: images.register(
+            ec2,
+            REGISTRATION.model_copy(update={"volume_type": "io2"}),
+            {"snapshot": "snap-1", "iops": 4000},
+            tags=TAGS,
+        ),
+        "register_image",
+        REGISTER_IOPS,
         {"ImageId": "ami-1"},
         "ami-1",
     ),
