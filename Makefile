@@ -28,6 +28,13 @@ test: ## set everything up, then run the tests (ARGS: options for pytest)
 	@.ci/venv.sh dev
 	$(BIN)/python -m pytest $(ARGS)
 
+# Histories that `make simulate` plays: make simulate SEEDS=100000
+SEEDS := 10000
+
+.PHONY: simulate
+simulate: venv ## play SEEDS seeded histories of the real engine against a simulated EC2
+	$(BIN)/python -m tests.simulation $(SEEDS)
+
 .PHONY: check
 check: ## lint, format, types, imports and shell scripts
 	@.ci/system.sh check

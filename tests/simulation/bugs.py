@@ -14,9 +14,8 @@ from ebspub.aws import instances, volumes
 from ebspub.aws.images import Image
 from ebspub.engine.effects import Effects, Making
 from ebspub.engine.step import World as StepWorld
-from ebspub.states import Kind
 from ebspub.steps import builder
-from ebspub.store import Job, Resource, jobs, tables
+from ebspub.store import Job, jobs, tables
 
 
 @contextmanager
@@ -92,21 +91,6 @@ def adopted_by_name_only() -> Iterator[None]:
         yield
 
 
-@contextmanager
-def intent_not_settled() -> Iterator[None]:
-    """A call whose answer was lost is made again at once, whether EC2 honours a token or not."""
-    original = Effects.make
-
-    def make(self: Effects, job: Job, view: Any, making: Making) -> Any:
-        row: Resource | None = self._row(job, making)
-        if row is not None and row.resource_id is None and making.kind is Kind.SNAPSHOT:
-            return self._call(job, row, making)
-        return original(self, job, view, making)
-
-    with mock.patch.object(Effects, "make", make):
-        yield
-
-
 class Tagger:
     """Sets tags in a simulated region by a call of its own."""
 
@@ -136,5 +120,4 @@ BUGS: dict[str, Callable[[], Any]] = {
     "no epoch check": no_epoch_check,
     "committed before the call": committed_before_the_call,
     "adopted by name only": adopted_by_name_only,
-    "intent not settled": intent_not_settled,
 }

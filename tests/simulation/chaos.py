@@ -71,6 +71,23 @@ class Weather:
         )
 
 
+#: Weather in which everything goes wrong now and then.
+FOUL = Weather(
+    throttle=0.05,
+    error_before=0.05,
+    lost_answer=0.25,
+    kill=0.04,
+    pause=0.04,
+    builder_dies=0.005,
+    copy_fails=0.05,
+    ssh_drops=0.1,
+    snapshot_error=0.05,
+    image_fails=0.05,
+    no_capacity=0.1,
+    visibility=60.0,
+)
+
+
 @dataclass
 class Chaos:
     """The dice, the clock and the story of one history."""

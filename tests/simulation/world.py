@@ -227,6 +227,24 @@ class World:
         return wrong
 
 
+def run(seed: int, weather: Weather | None = None) -> tuple[World, list[str]]:
+    """Play the history of a seed; return its world and what it violates."""
+    world = World(seed, weather=weather)
+    world.history()
+    return world, world.violations()
+
+
+def story(world: World) -> str:
+    """Return what happened in a world, and the history that its store tells of each job."""
+    lines = [*world.chaos.story, ""]
+    with world.store.read() as conn:
+        for job in jobs.find(conn):
+            for event in events.history(conn, job.id):
+                change = f"{event.from_state} -> {event.to_state}" if event.from_state else ""
+                lines.append(f"{event.at - 1_700_000_000.0:10.2f}  {job.id}: {event.action} {change} {event.message}")
+    return "\n".join(lines)
+
+
 class FixedKeys(Keyring):
     """Keys that cost nothing: no simulated host checks them."""
 

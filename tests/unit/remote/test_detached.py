@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from ebspub.errors import RemoteError
 from ebspub.remote.detached import Task, assignments, cancel, part, poll, run_program, start
 from ebspub.remote.report import Absent, Failed, Report, Running, Succeeded
-from tests.support.localshell import LocalShell
+from tests.support.localshell import LocalHost, LocalShell
 
 
 class Place:
@@ -322,6 +322,32 @@ def test_all_shell_is_plain_posix_and_clean(package: str) -> None:
     assert files
     done = subprocess.run(["shellcheck", *files], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.needs_loop
+@pytest.mark.needs_tool("sudo", "unshare", "nsenter", "setpriv")
+def test_a_user_who_may_become_root_without_a_password_does_so(tmp_path: Path) -> None:
+    """As on a builder: user with sudo, work folder in /var/tmp, volumes below /dev."""
+    host = LocalHost(tmp_path / "host")
+    try:
+        rules = host.folder / "sudoers"
+        rules.write_text("Defaults !pam_session, !use_pty\nroot ALL=(ALL:ALL) ALL\nnobody ALL=(ALL) NOPASSWD:ALL\n")
+        rules.chmod(0o440)
+        (host.folder / "tmp").mkdir()
+        (host.folder / "tmp").chmod(0o1777)
+        host.inside(f"mount --bind {rules} /etc/sudoers && mount --bind {host.folder}/tmp /var/tmp")
+        shell = host.user_shell()
+        del shell.environment["EBSPUB_DEVICES"]
+        task = Task("t", 'fact uid "$(id -u)"\nfact work "$EBSPUB_WORK"\nfact devices "$EBSPUB_DEVICES"')
+        start(shell, task)
+        deadline = time.monotonic() + 20
+        while isinstance(report := poll(shell, task), Running):
+            assert time.monotonic() < deadline
+        assert report == Succeeded({"uid": "0", "work": "/var/tmp/ebspub-t", "devices": "/dev"})
+        assert (host.folder / "tmp/ebspub-t").stat().st_mode & 0o777 == 0o700
+        assert (host.folder / "tmp/ebspub-t").stat().st_uid == 0
+    finally:
+        host.close()
 
 
 def test_shell_metacharacters_in_a_task_name_cannot_happen() -> None:

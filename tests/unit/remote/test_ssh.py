@@ -274,6 +274,7 @@ def serve(listener: socket.socket, interface: Hostile) -> int:
 
 def test_a_channel_that_closes_without_a_status_is_no_success(listener: socket.socket) -> None:
     def act(channel: paramiko.Channel) -> None:
+        time.sleep(0.3)  # the command itself is accepted first
         channel.sendall(b"all is well\n")
         channel.close()
 

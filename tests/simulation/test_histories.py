@@ -1,0 +1,40 @@
+"""Whatever happens, in whatever order: one AMI per job, the right content, nothing left over, one chain of states."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.simulation.chaos import FOUL, Weather
+from tests.simulation.world import World, run, story
+
+#: `make simulate SEEDS=…` plays as many as one likes.
+_SEEDS = 2000
+_CHUNK = 50
+
+
+@pytest.mark.parametrize("first", range(0, _SEEDS, _CHUNK))
+def test_no_history_violates_an_invariant(first: int) -> None:
+    for seed in range(first, first + _CHUNK):
+        world, violations = run(seed)
+        assert violations == [], f"seed {seed}\n{story(world)}"
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_many_jobs_in_many_regions_side_by_side(seed: int) -> None:
+    world = World(seed, regions=3, jobs_each=3, weather=FOUL)
+    world.history()
+    assert world.violations() == [], story(world)
+
+
+def test_a_seed_replays_exactly() -> None:
+    first, second = (story(run(7, FOUL)[0]) for _ in range(2))
+    assert first == second
+    assert "KILLED" in first or "took effect, answer lost" in first
+
+
+def test_in_calm_weather_nothing_is_tried_twice() -> None:
+    world, violations = run(1, Weather())
+    assert violations == []
+    (region,) = world.regions.values()
+    made = sorted(thing.kind for thing in region.things.values() if thing.data.get("snapshot") != "snap-stranger")
+    assert made == ["group", "image", "instance", "snapshot", "volume"]
