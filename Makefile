@@ -35,6 +35,12 @@ SEEDS := 10000
 simulate: venv ## play SEEDS seeded histories of the real engine against a simulated EC2
 	$(BIN)/python -m tests.simulation $(SEEDS)
 
+.PHONY: crash
+crash: ## kill the publisher at every point of a publish, and let everything fail at random (ARGS: options for pytest)
+	@.ci/system.sh test
+	@.ci/venv.sh dev
+	$(BIN)/python -m pytest tests/crash tests/local/test_chaos.py --whole-matrix $(ARGS)
+
 .PHONY: check
 check: ## lint, format, types, imports and shell scripts
 	@.ci/system.sh check

@@ -35,9 +35,8 @@ class Attach:
             return _create(job, world, seen.zone)
         volume = world.view.volume(row.resource_id)
         if volume is None:
-            if world.view.at <= (row.made_at or 0.0) + job.spec.limits.listing_lag:
-                return Wait(f"volume {row.resource_id} is not visible yet")
-            return Back("lose_volume", f"volume {row.resource_id} no longer exists")
+            gone = Back("lose_volume", f"volume {row.resource_id} no longer exists")
+            return builder.hidden(job, world, row) or gone
         if volume.state in ("error", "deleting", "deleted"):
             return Back("lose_volume", f"volume {volume.id} is {volume.state}")
         if volume.attachment is None:

@@ -8,9 +8,9 @@ from ebspub.aws.images import Image
 from ebspub.aws.instances import Instance
 from ebspub.engine.outcome import Back, Done, Wait
 from ebspub.engine.step import World
-from ebspub.errors import NameTakenError
+from ebspub.errors import JobError, NameTakenError
 from ebspub.states import Kind
-from ebspub.store import Job
+from ebspub.store import Job, Resource
 
 
 def living(job: Job, world: World) -> Instance | Wait | Back:
@@ -20,9 +20,8 @@ def living(job: Job, world: World) -> Instance | Wait | Back:
         return Back("lose_builder", "the builder is no longer on record")
     seen = world.view.instance(row.resource_id)
     if seen is None:
-        if world.view.at <= (row.made_at or 0.0) + job.spec.limits.listing_lag:
-            return Wait(f"builder {row.resource_id} is not visible yet")
-        return Back("lose_builder", f"builder {row.resource_id} no longer exists")
+        gone = Back("lose_builder", f"builder {row.resource_id} no longer exists")
+        return hidden(job, world, row) or gone
     if seen.state in instances.LOST:
         return Back("lose_builder", f"builder {seen.id} is {seen.state}: {why_gone(world, seen)}")
     return seen
@@ -63,10 +62,21 @@ def published(job: Job, world: World) -> Image | None:
     return None
 
 
-def adopted(image: Image) -> Done | Wait:
-    """Finish the job with an AMI that exists already, once it is available."""
+def adopted(job: Job, image: Image) -> Done | Wait:
+    """Finish the job with an AMI that exists already, once it is available. Raises JobError for one that failed."""
     if image.state in images.FAILED:
-        return Wait(f"AMI {image.id} is {image.state}", after=5.0)
+        raise JobError(
+            f"{job.id}: this build is registered as {image.id}, which is {image.state}: {image.reason or 'no reason'}",
+            todo=f"Deregister {image.id}, then `ebspub resume`.",
+            code="image-failed",
+        )
     if image.state != "available":
         return Wait(f"AMI {image.id} is {image.state}")
     return Done({"adopted": image.id}, {"ami_id": image.id, "snapshot_id": image.snapshot}, trigger="adopt")
+
+
+def hidden(job: Job, world: World, row: Resource) -> Wait | None:
+    """Return the wait for a resource that the view does not show, while EC2 may still be hiding it; else None."""
+    if world.view.at <= (row.made_at or 0.0) + job.spec.limits.listing_lag:
+        return Wait(f"{row.kind} {row.resource_id} is not visible yet")
+    return None

@@ -42,7 +42,7 @@ class Launch:
             raise JobError(told["message"], todo=told["todo"], code=told["code"], request_id=told["request_id"])
         image = builder.published(job, world)
         if image is not None:
-            return remains.remove(job, world, job.live()) or builder.adopted(image)
+            return remains.remove(job, world, job.live()) or builder.adopted(job, image)
         group = _group(job, world)
         if isinstance(group, Wait):
             return group

@@ -29,8 +29,8 @@ class Register:
             return _register(job, world)
         seen = world.view.image(row.resource_id)
         if seen is None:
-            if world.view.at <= (row.made_at or 0.0) + job.spec.limits.listing_lag:
-                return Wait(f"AMI {row.resource_id} is not visible yet")
+            if (wait := builder.hidden(job, world, row)) is not None:
+                return wait
             world.effects.forget(job, row, "no longer exists")
             return Wait(f"AMI {row.resource_id} no longer exists")
         if seen.state in images.FAILED:
@@ -59,8 +59,8 @@ def _register(job: Job, world: World) -> Outcome:
     there = builder.published(job, world)
     if there is not None and (row is None or world.view.by_token(Kind.IMAGE, row.token) is None):
         if there.snapshot == job.snapshot_id:
-            return remains.remove(job, world, _not_published(job, there)) or builder.adopted(there)
-        return remains.remove(job, world, job.live()) or builder.adopted(there)
+            return remains.remove(job, world, _not_published(job, there)) or builder.adopted(job, there)
+        return remains.remove(job, world, job.live()) or builder.adopted(job, there)
     snapshot = world.view.snapshot(job.snapshot_id)
     lag = job.spec.limits.listing_lag
     made = next((r.made_at for r in job.live(Kind.SNAPSHOT) if r.resource_id == job.snapshot_id), None)

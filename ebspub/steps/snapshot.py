@@ -15,7 +15,7 @@ from ebspub.engine.outcome import Back, Done, Outcome, Wait
 from ebspub.engine.step import World
 from ebspub.errors import JobError
 from ebspub.states import Kind
-from ebspub.steps import remains
+from ebspub.steps import builder, remains
 from ebspub.store import Job
 
 
@@ -35,8 +35,8 @@ class Snapshot:
             return _create(job, world)
         seen = world.view.snapshot(row.resource_id)
         if seen is None:
-            if world.view.at <= (row.made_at or 0.0) + job.spec.limits.listing_lag:
-                return Wait(f"snapshot {row.resource_id} is not visible yet")
+            if (hidden := builder.hidden(job, world, row)) is not None:
+                return hidden
             world.effects.forget(job, row, "no longer exists")
             return Wait(f"snapshot {row.resource_id} no longer exists")
         if seen.state == "error":
@@ -62,9 +62,8 @@ def _create(job: Job, world: World) -> Outcome:
     volume = world.view.volume(job.volume_id)
     row = job.current(Kind.VOLUME)
     if volume is None or row is None:
-        if row is not None and world.view.at <= (row.made_at or 0.0) + job.spec.limits.listing_lag:
-            return Wait(f"volume {job.volume_id} is not visible yet")
-        return Back("lose_volume", f"volume {job.volume_id} no longer exists")
+        gone = Back("lose_volume", f"volume {job.volume_id} no longer exists")
+        return gone if row is None else builder.hidden(job, world, row) or gone
     if volume.attachment is not None:
         if volume.attachment[2] != "detaching":
             detach = partial(volumes.detach, world.clients.writer, volume.id)

@@ -111,15 +111,25 @@ def change(conn: sa.Connection, job_id: str, lease: Lease, now: float, **values:
 
     Raises :class:`LeaseLostError` where another process has taken it (the caller's transaction must roll back).
     """
-    statement = (
-        _JOBS.update()
-        .where(_JOBS.c.id == job_id, _JOBS.c.epoch == lease.epoch, _JOBS.c.lease_owner == lease.owner)
-        .values(updated_at=now, **values)
-    )
-    if conn.execute(statement).rowcount != 1:
+    told = {"its_id": job_id, "its_epoch": lease.epoch, "its_owner": lease.owner, "updated_at": now, **values}
+    if conn.execute(_changing(tuple(values)), told).rowcount != 1:
         raise LeaseLostError(
             f"{job_id}: another process took this job over", todo="Nothing to do: that process goes on with it."
         )
+
+
+@lru_cache(maxsize=64)
+def _changing(columns: tuple[str, ...]) -> sa.Update:
+    """Return the statement that changes ``columns`` of a job under its lease; the few there are are built once."""
+    return (
+        _JOBS.update()
+        .where(
+            _JOBS.c.id == sa.bindparam("its_id"),
+            _JOBS.c.epoch == sa.bindparam("its_epoch"),
+            _JOBS.c.lease_owner == sa.bindparam("its_owner"),
+        )
+        .values({name: sa.bindparam(name) for name in ("updated_at", *columns)})
+    )
 
 
 def request_cancel(conn: sa.Connection, job_id: str, now: float) -> bool:

@@ -5,18 +5,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from ebspub.demo.image import make_images, serve
 from ebspub.demo.setting import ARCHES, SERIAL, SUITE
 from ebspub.demo.verify import source_tree
-from ebspub.localcloud import Delays, Settings, running
+from ebspub.localcloud import running
 from tests.conftest import Need
-from tests.crash.points import HIDDEN, Quick, Recording, record
+from tests.crash.points import QUICK, Quick, Recording, record
 
 _WIDTHS = (8, 38, 7, 8)
 
@@ -33,10 +33,9 @@ def stage(tmp_path_factory: pytest.TempPathFactory, need: Need, _session_isolati
     folder = tmp_path_factory.mktemp("crash")
     images = make_images(folder / "images", suite=SUITE, serial=SERIAL, arches=ARCHES, content_mib=1, size_mib=32)
     trees = {arch: source_tree(images, SUITE, arch, folder) for arch in ARCHES}
-    settings = Settings(delays=Delays.all(0.05), listing_lag=HIDDEN)
     with ExitStack() as stack:
         url = stack.enter_context(serve(folder / "images"))
-        cloud = stack.enter_context(running(folder / "cloud", settings))
+        cloud = stack.enter_context(running(folder / "cloud", QUICK))
         yield Quick(folder, cloud, url, trees, images)
 
 
@@ -51,14 +50,14 @@ def recording(stage: Quick, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    rows = [
+    rows: list[Sequence[str]] = [
         row
         for reports in terminalreporter.stats.values()
         for report in reports
         if type(report) is pytest.TestReport and report.when == "call"
         for name, rows in report.user_properties
         if name == "crash-points"
-        for row in rows
+        for row in cast(list[Sequence[str]], rows)
     ]
     if not rows:
         return

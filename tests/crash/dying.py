@@ -1,8 +1,9 @@
-"""Runs `ebspub` so that it kills itself at a commit of its store: ``python -m tests.crash.dying N before|after ARGS...``.
+"""Runs `ebspub` so that it kills itself at a commit of its store.
 
-SIGKILL at the N-th commit of a transaction that writes: just before SQLite is told to commit, or just after it did and
-before anybody knows. With N = 0 it lives. Every commit is noted in the file that the environment variable
-``DYING_RECORD`` names, a line each that says what was written; the product itself knows nothing of this.
+``python -m tests.crash.dying N before|after ARGS...`` ends by SIGKILL at the N-th commit of a transaction that writes:
+just before SQLite is told to commit, or just after it did and before anybody knows. With N = 0 it lives. Every commit
+is noted in the file that the environment variable ``DYING_RECORD`` names, a line each that says what was written; the
+product itself knows nothing of this.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class Death:
         really = DefaultDialect.do_commit
 
         def do_commit(dialect: DefaultDialect, connection: Any) -> None:
-            really(dialect, connection)
+            really(dialect, connection)  # type: ignore[no-untyped-call]
             self._committed()
 
         DefaultDialect.do_commit = do_commit  # type: ignore[method-assign]

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from ebspub.localcloud import Delays, Settings
 from ebspub.localcloud.calls import Call
 from tests.crash import dying
 from tests.local.publisher import Publisher
@@ -96,9 +97,10 @@ class Recording:
                 looked.add(call.action)
         commits = [(tables, n) for n, tables in enumerate(self.commits, 1)]
         around: tuple[When, When] = ("before", "after")
+        # What a look returns changes nothing before the publisher acts on it: before and after it are alike.
         return {
             "call": [Point("call", action, n, when) for action, n in changing for when in around],
-            "look": [Point("look", action, n, when) for action, n in reading for when in around],
+            "look": [Point("look", action, n, around[i % 2]) for i, (action, n) in enumerate(reading)],
             "commit": [Point("commit", tables, n, when) for tables, n in commits for when in around],
             "phase": [Point("phase", phase, 1, "during") for phase in self.phases],
         }
@@ -129,16 +131,14 @@ def record(publisher: Quick, region: str) -> Recording:
     return Recording(calls, noted.read_text().splitlines(), phases, seconds)
 
 
-def quick(text: str) -> str:
-    """Return a configuration for a cloud that is quick: looks often, and waits no longer than the cloud hides."""
-    text = text.replace("listing_lag = 5", f"listing_lag = {LISTING_LAG}")
-    return text.replace("poll_interval = 0.5", "poll_interval = 0.3")
+#: A cloud in which little time passes, and what was just made is missing in one or two looks.
+QUICK = Settings(delays=Delays.all(0.05), listing_lag=0.3)
 
 
-#: Seconds for which the cloud hides what was made; longer than a publisher takes to start and look again.
-HIDDEN = 2.0
-#: What the publisher is told of it.
-LISTING_LAG = 3.0
+def quick(text: str, *, listing_lag: float = 3.0, poll_interval: float = 0.4) -> str:
+    """Return a configuration for a quick cloud. ``listing_lag``: seconds for which it may hide what was made."""
+    text = text.replace("listing_lag = 5", f"listing_lag = {listing_lag}")
+    return text.replace("poll_interval = 0.5", f"poll_interval = {poll_interval}")
 
 
 def phases_of(publisher: Publisher, region: str, since: int, stop: threading.Event) -> Iterator[str]:
@@ -165,16 +165,3 @@ def _log(host: Path) -> str:
         except OSError:  # The builder is being removed.
             return ""
     return ""
-
-
-def thin(points: Sequence[Point], step: int, offset: int) -> list[Point]:
-    """Return every ``step``-th point from ``offset`` on, and one of each action that would otherwise be missing.
-
-    Which one of an action's goes round, so that neither `before` nor `after` is always left out.
-    """
-    chosen = {point for i, point in enumerate(points) if i % step == offset % step}
-    missing = [a for a in dict.fromkeys(p.action for p in points) if a not in {p.action for p in chosen}]
-    for turn, action in enumerate(missing):
-        there = [point for point in points if point.action == action]
-        chosen.add(there[(turn + offset) % len(there)])
-    return [point for point in points if point in chosen]

@@ -26,6 +26,8 @@ class Client:
         def call(**arguments: Any) -> Any:
             reading = name.startswith(("describe", "get"))
             chaos.before_call(f"{self._region.name} {action}")
+            if action in self._region.denied:
+                raise failure(action, "UnauthorizedOperation", 403)
             answer = method(**arguments)
             if not reading:
                 chaos.after_call(f"{self._region.name} {action}")
@@ -152,7 +154,8 @@ class Actions:
             if earlier.state(self._now) in ("terminated", "shutting-down"):
                 raise failure("RunInstances", "IdempotentInstanceTerminated")
             return {"Instances": [self._instance(earlier)]}
-        if self._chaos.happens(self._chaos.weather.no_capacity):
+        short = arguments["InstanceType"] in self._region.no_capacity
+        if short or self._chaos.happens(self._chaos.weather.no_capacity):
             self._chaos.tell("RunInstances: no capacity")
             raise failure("RunInstances", "InsufficientInstanceCapacity", 500)
         made = self._region.make("instance", tags_of(arguments, "instance"), (0.0, "pending"), (5.0, "running"))

@@ -37,6 +37,9 @@ class Region:
         self.chaos = chaos
         self.things: dict[str, Thing] = {}
         self.tokens: dict[str, tuple[str, str]] = {}
+        #: Instance types that nothing is left of, and actions that the credentials may not do.
+        self.no_capacity: set[str] = set()
+        self.denied: set[str] = set()
         self._ids = itertools.count(1)
 
     @property

@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -20,6 +21,7 @@ from ebspub.spec import Builder, JobSpec, Limits, Registration, Source, Volume
 from ebspub.states import State, Status
 from ebspub.steps import CANCEL, STEPS
 from ebspub.store import Job, Store, events, jobs, tables
+from ebspub.store.database import connect
 from tests.simulation.builders import SimulatedShell
 from tests.simulation.chaos import Chaos, Killed, VirtualClock, Weather
 from tests.simulation.clients import SimulatedClients
@@ -28,7 +30,7 @@ from tests.simulation.ec2 import Region
 SHA256 = "5" * 64
 #: In how many histories a stranger's AMI holds the name of a job.
 _STRANGERS = 0.05
-LEASE = 60.0
+LEASE = 120.0
 
 
 class InlineExecutor:
@@ -100,7 +102,7 @@ class World:
             listen=None,
             stopping=lambda: False,
         )
-        pace = Pace(poll_interval=10.0, renew_interval=LEASE / 3)
+        pace = Pace(poll_interval=15.0, renew_interval=LEASE / 3)
         return owner, Scheduler(tools, self.clients, InlineExecutor(), owner=owner, pace=pace)
 
     def _shell(self, job: Job, address: str, keyring: Keyring) -> SimulatedShell:
@@ -259,13 +261,25 @@ class FixedKeys(Keyring):
         return self._key
 
 
-def open_store() -> SimulatedStore:
-    """Return an empty store in memory."""
-    from ebspub.store.database import connect
+@cache
+def _memory() -> tuple[sa.Engine, bytes]:
+    """Return this process's one engine, and a database with empty tables as SQLite serializes it.
 
+    Making tables, and compiling every statement anew for an engine, takes longer than a short history.
+    """
     engine = connect("sqlite://")
     with engine.begin() as conn:
         tables.metadata.create_all(conn)
+    with engine.connect() as conn:
+        return engine, bytes(conn.connection.driver_connection.serialize())  # type: ignore[union-attr]
+
+
+def open_store() -> SimulatedStore:
+    """Return an empty store in memory; the store of an earlier world is gone."""
+    engine, empty = _memory()
+    raw = engine.raw_connection()
+    raw.driver_connection.deserialize(empty)  # type: ignore[union-attr]
+    raw.close()
     return SimulatedStore("sqlite://", engine)
 
 

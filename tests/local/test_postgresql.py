@@ -1,0 +1,30 @@
+"""Several publishers over one PostgreSQL: the whole tool, with nothing but another `[store] url`."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.local.publisher import Publisher
+from tests.support.postgres import Postgres, postgres
+
+__all__ = ["postgres"]  # the fixture
+pytestmark = pytest.mark.xdist_group("local-publish")
+
+
+def test_two_runs_at_once_publish_each_job_once(publisher: Publisher, postgres: Postgres) -> None:  # noqa: F811
+    url = postgres.create()
+    try:
+        publisher.configure(
+            "us-east-1",
+            edit=lambda text: text.replace(f"sqlite:///{publisher.folder}/ebspub.db", url),
+        )
+        both = [publisher.start("run"), publisher.start("run")]
+        codes = sorted(process.wait(110) for process in both)
+
+        assert codes in ([0, 0], [0, 75], [75, 75]), (publisher.folder / "err").read_text()
+        assert publisher.call("run").returncode == 0
+        publisher.assert_published(["us-east-1"])
+        for kind in publisher.cloud.inventory().instances:
+            assert kind.tags.get("ebspub:attempt", "1") == "1"
+    finally:
+        postgres.drop(url)
