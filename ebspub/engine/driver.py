@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import sqlalchemy as sa
+
 from ebspub.aws.clients import RegionClients
 from ebspub.aws.failures import RETRYABLE, AwsError, Cause
 from ebspub.aws.view import RegionView
@@ -24,7 +26,8 @@ from ebspub.engine.step import Step, Steps, World
 from ebspub.errors import EbspubError, LeaseLostError, RemoteError, StoreError
 from ebspub.remote.keys import Keyring
 from ebspub.states import Kind, Lifecycle, State, Status
-from ebspub.store import Failure, Job, Lease, Store, events, jobs
+from ebspub.store import EffectStatus, Failure, Job, Lease, Store, events, jobs
+from ebspub.store import effects as records
 
 log = logging.getLogger(__name__)
 
@@ -171,7 +174,8 @@ class Driver:
             now = self._tools.clock.now()
             values |= {"status": Status.DONE.value, "ended_at": now, "lease_owner": None, "lease_until": None}
             values["step_started_at"] = None
-        self._commit(job, lease, trigger, values, change=(job.state, target), facts={**done.facts, **done.ids})
+        told = {**done.facts, **done.ids}
+        self._commit(job, lease, trigger, values, change=(job.state, target), facts=told, settled=True)
         if target not in (State.LAUNCHED, State.ATTACHED):
             self._tools.shells.drop(job.id)  # The builder is about to go: its connection ends before it does.
         return Verdict(ended=True) if target is State.REGISTERED else None
@@ -247,7 +251,8 @@ class Driver:
         self._tools.shells.drop(job.id)
         now = self._tools.clock.now()
         values: dict[str, Any] = {"status": status.value, "ended_at": now, "lease_owner": None, "lease_until": None}
-        self._commit(job, lease, status.value, {**values, "progress": None, "step_started_at": None})
+        values |= {"progress": None, "step_started_at": None}
+        self._commit(job, lease, status.value, values, settled=True)
 
     def _commit(
         self,
@@ -259,13 +264,19 @@ class Driver:
         change: tuple[State, State] | None = None,
         message: str = "",
         facts: Mapping[str, Any] | None = None,
+        settled: bool = False,
     ) -> None:
-        """The one transaction of a step: facts, event and change of state, under the lease."""
+        """The one transaction of a step: facts, event and change of state, under the lease.
+
+        ``settled``: what the calls without an answer were to bring about has been seen.
+        """
         now = self._tools.clock.now()
         started = job.step_started_at
         timed = {"seconds": round(now - started, 3)} if change and started is not None else {}
         with self._tools.store.write() as conn:
             jobs.change(conn, job.id, lease, now, **values)
+            if settled:
+                _settle(conn, job.id, now)
             events.add(
                 conn,
                 job.id,
@@ -289,6 +300,13 @@ class Driver:
             job = jobs.get(conn, job_id)
         if job is not None:
             self._tools.listen(job, action)
+
+
+def _settle(conn: sa.Connection, job_id: str, now: float) -> None:
+    """Close the calls that changed or removed something and got no answer; the step that made them is complete."""
+    for call in records.history(conn, job_id):
+        if call.status is EffectStatus.OPEN and call.target is not None:
+            records.settle_acts(conn, job_id, call.action, call.target, now)
 
 
 def start_over(job: Job) -> dict[str, Any]:

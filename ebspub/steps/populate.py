@@ -6,6 +6,8 @@ result. Starting is idempotent, so a publisher that died meanwhile re-attaches b
 
 from __future__ import annotations
 
+from functools import partial
+
 from ebspub.engine.outcome import Back, Done, Outcome, Wait
 from ebspub.engine.step import World
 from ebspub.errors import JobError, RemoteError, VerificationError
@@ -41,7 +43,8 @@ class Populate:
             shell = world.shells.get(job)
             report = detached.poll(shell, task)
             if isinstance(report, Absent):
-                detached.start(shell, task)
+                start = partial(detached.start, shell, task)
+                world.effects.act(job, "StartPopulating", start, target=volume.id)
                 return Wait("starting", progress={"phase": "start"})
         except RemoteError as error:
             if job.retries + 1 >= _UNREACHABLE:

@@ -12,6 +12,7 @@ from functools import partial
 
 from ebspub.aws import groups, images, instances, snapshots, tags, volumes
 from ebspub.aws.clients import RegionClients
+from ebspub.aws.instances import Instance
 from ebspub.aws.view import Thing
 from ebspub.aws.volumes import Volume
 from ebspub.engine.outcome import Wait
@@ -41,16 +42,28 @@ def remove(job: Job, world: World, resources: Iterable[Resource]) -> Wait | None
 
 
 def remove_strays(job: Job, world: World, kinds: Iterable[Kind]) -> Wait | None:
-    """Remove what carries the job's tag and is in no row of it: made by a process that lost its lease meanwhile."""
+    """Remove what carries the job's tag and is in no row of it; None when there is nothing.
+
+    A process that stood still for longer than its lease, between its last check and its call, makes such things: by
+    then another process has given that intent up.
+    """
     known = {r.resource_id for r in job.resources}
-    for kind in kinds:
+    for kind in sorted(kinds, key=_ORDER.index):
         for thing in world.view.of_job(kind, job.id):
             if thing.id in known or _goes_with_its_builder(thing, job):
                 continue
-            action, call = _REMOVE[kind]
-            world.effects.act(job, action, partial(call, world.clients, thing.id), target=thing.id)
-            return Wait(f"removing stray {kind} {thing.id}")
+            if not _leaving(thing):
+                action, call = _REMOVE[kind]
+                world.effects.act(job, action, partial(call, world.clients, thing.id), target=thing.id, gone=True)
+            return Wait(f"removing {kind} {thing.id}, which an interrupted process made")
     return None
+
+
+def _leaving(thing: Thing) -> bool:
+    """Whether a thing goes by itself: a terminating instance, a volume that is attached to one."""
+    if isinstance(thing, Instance):
+        return thing.state == "shutting-down"
+    return isinstance(thing, Volume) and thing.attachment is not None
 
 
 def _goes_with_its_builder(thing: Thing, job: Job) -> bool:

@@ -43,7 +43,9 @@ class Snapshot:
             return _failed(job, world, seen.message)
         if seen.state != "completed":
             return Wait(f"snapshot {seen.id} is {seen.state}", progress={"phase": "snapshot", "percent": seen.progress})
-        wait = remains.remove(job, world, job.live(Kind.INSTANCE, Kind.VOLUME, Kind.GROUP))
+        # A stray builder would hold the security group.
+        wait = remains.remove_strays(job, world, (Kind.INSTANCE, Kind.VOLUME, Kind.GROUP))
+        wait = wait or remains.remove(job, world, job.live(Kind.INSTANCE, Kind.VOLUME, Kind.GROUP))
         return wait or Done({}, {"snapshot_id": seen.id})
 
     def overdue(self, job: Job) -> Outcome:

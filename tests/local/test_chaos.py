@@ -35,7 +35,6 @@ REGIONS = (
 RATE = 0.3
 TROUBLE = (
     Effect(kind="error", when="before", code="ServiceUnavailable", status=503, message="try again shortly"),
-    Effect(kind="error", when="before", code="RequestLimitExceeded", status=503, message="too many"),
     Effect(kind="error", when="before", code="InternalError", status=500, message="an internal error has occurred"),
     Effect(kind="error", when="after", code="InternalError", status=500, message="it took effect all the same"),
     Effect(kind="drop", when="after"),

@@ -223,6 +223,7 @@ def test_show_tells_every_transition_and_call(publisher: Publisher) -> None:
         "RunInstances",
         "CreateVolume",
         "AttachVolume",
+        "StartPopulating",
         "TerminateInstances",
         "CreateSnapshot",
         "DeleteVolume",

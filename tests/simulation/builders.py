@@ -55,7 +55,8 @@ class SimulatedShell:
         assert task is not None, program[:400]
         tasks: dict[str, Any] = host.setdefault("tasks", {})
         if "start_task ||" in program.rpartition("\n}")[0][-200:]:
-            tasks.setdefault(task[1], self._started(program))
+            if task[1] not in tasks:
+                tasks[task[1]] = self._started(program)
             return ""
         return self._report(tasks.get(task[1]))
 

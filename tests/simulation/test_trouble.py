@@ -8,7 +8,7 @@ from ebspub.engine import scheduler
 from ebspub.states import State, Status
 from ebspub.store import Job, jobs
 from tests.simulation.chaos import Weather
-from tests.simulation.world import World, story
+from tests.simulation.world import World, run, story
 
 
 def fail(weather: Weather) -> tuple[World, Job]:
@@ -124,3 +124,11 @@ def test_a_permission_that_is_missing_fails_the_job_at_once_with_what_to_do() ->
     assert "iam-policy.json" in job.error.todo
     assert world.clock.now() - began < 10 * scheduler.Pace().renew_interval
     assert kinds_left(world) == []
+
+
+@pytest.mark.parametrize("seed", [1877, 2014])
+def test_a_process_that_wakes_up_too_late_leaves_nothing_and_spoils_nothing(seed: int) -> None:
+    """Its answer came before it stood still, or its call went out after another process had given that intent up."""
+    world, violations = run(seed)
+    assert violations == [], story(world)
+    assert any("PAUSED" in line for line in world.chaos.story)
