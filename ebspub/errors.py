@@ -6,7 +6,8 @@ happened, to which job or key, and what to do now. Whatever is not an ``EbspubEr
 Exit codes of the command line (README, "Exit codes"):
 
 ====  =======================================================================
-0     all that was asked for is registered
+0     all that was asked for is registered (a job that somebody cancelled is not asked for)
+1     internal error: a defect of ours
 2     usage or configuration: nothing was touched
 3     some jobs failed, the others finished
 4     the state database cannot be used (locked, full, of a newer version)

@@ -1,8 +1,9 @@
 """What a job is asked to do: one frozen document, written with the job when it is planned.
 
-A job never looks at the configuration again, so that editing the file while a job is in flight (or between a
-crash and ``ebspub resume``) cannot change what is registered. Documents are stored as JSON; fields that a later
-version adds carry defaults, so that older documents stay readable.
+A job in flight never looks at the configuration again, so that editing the file between a crash and ``ebspub resume``
+cannot change what is registered. Only ``ebspub run`` hands it a corrected document: whole while nothing of the job is
+in EC2, and later no more than how builders are launched, and the limits. Documents are stored as JSON; fields that a
+later version adds carry defaults, so that older documents stay readable.
 """
 
 from __future__ import annotations

@@ -7,13 +7,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
+import sqlalchemy as sa
+
 from ebspub.app.runtime import Runtime
 from ebspub.aws.failures import AwsError, Cause
 from ebspub.engine.driver import GAVE_UP, Listener, start_over
 from ebspub.errors import BusyError, ConfigError, UsageError
 from ebspub.spec import JobSpec
-from ebspub.states import Status
-from ebspub.store import Job, events, jobs, tables
+from ebspub.states import State, Status
+from ebspub.store import Job, events, jobs, leases, tables
 
 
 @dataclass
@@ -48,16 +50,40 @@ def run(runtime: Runtime, specs: Sequence[JobSpec], listen: Listener) -> Result:
     """Plan the jobs of ``specs``, skip what is registered, and drive the rest to registered."""
     now = runtime.clock.now()
     with runtime.store.read() as conn:
-        known = {job.id for job in jobs.find(conn, ids=[spec.job_id for spec in specs])}
+        known = {job.id: job for job in jobs.find(conn, ids=[spec.job_id for spec in specs])}
     fresh = [spec for spec in specs if spec.job_id not in known]
-    for spec in fresh:  # Wrong credentials are told before anything is written down.
-        _account(runtime, spec.region)
-    if fresh:
+    begun = [job for job in known.values() if not job.ended]
+    if fresh or begun:  # What is wrong with credentials or keys is told before anything is written down.
+        _check_accounts(runtime, begun)
+        for spec in fresh:
+            _account(runtime, spec.region)
+        _ = runtime.keyring
         with runtime.store.write() as conn:
             for spec in fresh:
                 if jobs.add(conn, spec, now):
                     events.add(conn, spec.job_id, now, attempt=1, epoch=0, action="planned")
+            for spec in specs:
+                if spec.job_id in known:
+                    _respecify(conn, known[spec.job_id], spec, now)
     return _drive(runtime, [spec.job_id for spec in specs], listen, again=_go_again)
+
+
+def _respecify(conn: sa.Connection, job: Job, spec: JobSpec, now: float) -> None:
+    """Let a corrected configuration reach a job that nobody drives.
+
+    All of it while nothing of the job exists in EC2; afterwards only what cannot change what is published: how
+    builders are launched, and the limits.
+    """
+    if job.ended or leases.driven(job, now):
+        return
+    untouched = job.state is State.PENDING and not job.live()
+    wanted = spec if untouched else job.spec.model_copy(update={"builder": spec.builder, "limits": spec.limits})
+    if wanted == job.spec or wanted.source.sha256 is None:
+        return
+    if jobs.respecify(conn, job, wanted, now):
+        changed = sorted(name for name in JobSpec.model_fields if getattr(wanted, name) != getattr(job.spec, name))
+        message = f"the configuration has changed: {', '.join(changed)}"
+        events.add(conn, job.id, now, attempt=job.attempt, epoch=job.epoch, action="respecified", message=message)
 
 
 def resume(runtime: Runtime, job_ids: Sequence[str], listen: Listener) -> Result:
@@ -129,7 +155,11 @@ def _drive(
 def _prepare(runtime: Runtime, job: Job, values: dict[str, Any]) -> None:
     """Write what a fresh go of an undriven job begins with; one that a living process drives is left alone."""
     now = runtime.clock.now()
-    idle = tables.jobs.c.lease_owner.is_(None) & (tables.jobs.c.epoch == job.epoch)
+    if not values or leases.driven(job, now):
+        return
+    if "status" in values:
+        values = {"lease_owner": None, "lease_until": None, **values}
+    idle = tables.jobs.c.epoch == job.epoch  # nobody has taken it since
     with runtime.store.write() as conn:
         statement = tables.jobs.update().where(tables.jobs.c.id == job.id, idle)
         changed = conn.execute(statement.values(updated_at=now, **values)).rowcount

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from ebspub.aws.clients import BotoClients, Clients
 from ebspub.clock import Clock, SystemClock
@@ -15,6 +16,7 @@ from ebspub.config import Config
 from ebspub.engine.driver import Listener, Tools
 from ebspub.engine.scheduler import Pace, Scheduler
 from ebspub.engine.shells import Shells
+from ebspub.errors import ConfigError
 from ebspub.remote.keys import Keyring
 from ebspub.remote.shell import Shell
 from ebspub.remote.ssh import connect
@@ -51,9 +53,21 @@ class Runtime:
     clients: Clients
     stop: Stop
 
+    @cached_property
+    def keyring(self) -> Keyring:
+        """The keys of all builders. Raises ConfigError for a secret that is not the one of the state database."""
+        place = self.config.state_folder() / "secret"
+        keyring = Keyring.open(place)
+        if self.store.remember("secret", keyring.fingerprint) != keyring.fingerprint:
+            raise ConfigError(
+                f"{place} is not the secret with which the jobs of this state database were begun",
+                todo="Copy it from the host that made the database: builders are reached by keys derived from it.",
+            )
+        return keyring
+
     def scheduler(self, listen: Listener, executor: ThreadPoolExecutor) -> Scheduler:
         """Return a scheduler for this process."""
-        keyring = Keyring.open(self.config.state_folder() / "secret")
+        keyring = self.keyring
         lease = self.config.engine.lease
         tools = Tools(
             store=self.store,

@@ -102,7 +102,7 @@ _TODO: dict[Cause, str] = {
     Cause.PERMISSION: "Grant the action to the credentials in use (examples/iam-policy.json), then `ebspub resume`.",
     Cause.OPT_IN: "Enable the region for the account, or take it out of the configuration, then `ebspub resume`.",
     Cause.QUOTA: "Raise the quota in Service Quotas, or free what fills it, then `ebspub resume`.",
-    Cause.CREDENTIALS: "Renew the AWS credentials, then `ebspub resume`.",
+    Cause.CREDENTIALS: "Give valid AWS credentials (AWS_PROFILE, ~/.aws, an instance role), then run it again.",
     Cause.REFUSED: "Mend what EC2 names, then `ebspub resume`.",
 }
 
@@ -129,7 +129,9 @@ class AwsError(EbspubError):
     @property
     def missing(self) -> bool:
         """Whether EC2 says that the thing does not exist (or is not visible yet)."""
-        return self.code.endswith((".NotFound", "NotFound", ".Unknown"))
+        if self.action == "DeregisterImage" and self.code == "InvalidAMIID.Unavailable":
+            return True  # what EC2 says of an AMI that is deregistered already
+        return self.code.endswith(("NotFound", ".Unknown"))
 
 
 #: Exceptions of a configuration without usable credentials.
@@ -165,25 +167,43 @@ def _from_answer(action: str, error: ClientError) -> AwsError:
     metadata = answer.get("ResponseMetadata", {})
     code = str(detail.get("Code", "") or "Unknown")
     status = int(metadata.get("HTTPStatusCode", 0) or 0)
-    cause = _BY_CODE.get(code)
+    message = str(detail.get("Message", "")) or "(no message)"
+    cause = _by_message(code, message) or _not_ours(action, code) or _BY_CODE.get(code)
     if cause is None and code.startswith(("Client.", "Server.")):
         cause = _BY_CODE.get(code.partition(".")[2])
     if cause is None:
         cause = Cause.REFUSED if status < 500 else Cause.TRANSIENT
         if code.endswith("NotFound") and status < 500:
             cause = Cause.NOT_YET
-    message = str(detail.get("Message", ""))
-    if code == "ResourceLimitExceeded" and "concurrent" in message.lower():
-        cause = Cause.THROTTLED
-    if code == "InvalidParameterValue" and "iaminstanceprofile" in message.lower():
-        cause = Cause.NOT_YET  # a profile just made takes seconds to reach EC2
     return AwsError(
         action,
         cause,
         code=code,
-        message=message or "(no message)",
+        message=message,
         request_id=str(metadata.get("RequestId", "") or answer.get("RequestId", "")),
     )
+
+
+def _by_message(code: str, message: str) -> Cause | None:
+    """Return the cause where one code stands for several and only the message tells which."""
+    if code == "ResourceLimitExceeded" and "concurrent" in message.lower():
+        return Cause.THROTTLED
+    if code == "AuthFailure" and "validate the provided access credentials" in message:
+        return Cause.CREDENTIALS
+    if code == "AuthFailure" and message.startswith("Not authorized"):
+        return Cause.PERMISSION
+    if code == "InvalidParameterValue" and "iaminstanceprofile" in message.lower():
+        return Cause.NOT_YET  # an instance profile that was just made is not known everywhere yet
+    return None
+
+
+def _not_ours(action: str, code: str) -> Cause | None:
+    """Refuse at once what names a thing that somebody configured: unlike what we just made, it will not appear."""
+    configured = code == "ParameterNotFound" or action == "DescribeSubnets"
+    configured |= action == "RunInstances" and code.startswith(("InvalidAMIID.", "InvalidSubnetID."))
+    configured |= action == "RegisterImage" and code.startswith("InvalidAMIID.")
+    missing = code.endswith(("NotFound", ".Malformed"))
+    return Cause.REFUSED if configured and missing else None
 
 
 @contextmanager

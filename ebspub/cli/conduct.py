@@ -23,9 +23,17 @@ Work = Callable[["Runtime", "Listener"], "Result"]
 
 
 def conduct(
-    config: Config, job_ids: Sequence[str], watch: Watch, work: Work, *, busy: str = "another process is at work on it"
+    config: Config,
+    job_ids: Sequence[str],
+    watch: Watch,
+    work: Work,
+    *,
+    busy: str = "another process is at work on it",
+    worst: int = 0,
 ) -> None:
     """Do ``work`` on the jobs ``job_ids`` and tell how it went; ``busy`` is said of jobs that another process drives.
+
+    ``worst`` is the exit code where all went well with them.
 
     Raises typer.Exit with the exit code, and EbspubError.
     """
@@ -39,7 +47,7 @@ def conduct(
     if result.cut_short:
         # A thread is still in a call that may take minutes; the interpreter would wait for it.
         _leave(result.exit_code)
-    raise typer.Exit(result.exit_code)
+    raise typer.Exit(result.exit_code or worst)
 
 
 def _interrupted(count: int) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
-from ebspub.cli import complete
+from ebspub.cli import complete, output
 from ebspub.cli.command import start_logging
 
 if TYPE_CHECKING:
@@ -125,18 +125,17 @@ def chosen_specs(config: Config, choice: Choice) -> tuple[JobSpec, ...]:
     )
 
 
-def proved_specs(specs: Sequence[JobSpec], store: Store | None) -> tuple[JobSpec, ...]:
-    """Return ``specs``, those that are not planned yet with the checksum of their source. Raises SourceError.
+def proved_specs(specs: Sequence[JobSpec], store: Store | None) -> tuple[tuple[JobSpec, ...], bool]:
+    """Return ``specs`` with the checksums of their sources, and whether all have one; the others are told and left out.
 
-    A planned job has its checksum; so a run that finds everything published asks no server for anything.
+    Raises SourceError where nothing is left.
     """
+    from ebspub.app.proof import proved
     from ebspub.source.fetch import fetch
-    from ebspub.source.resolve import resolve
-    from ebspub.store import jobs
 
-    known: set[str] = set()
-    if store is not None:
-        with store.read() as conn:
-            known = {job.id for job in jobs.find(conn, ids=[spec.job_id for spec in specs])}
-    proved = {spec.job_id: spec for spec in resolve((s for s in specs if s.job_id not in known), fetch)}
-    return tuple(proved.get(spec.job_id, spec) for spec in specs)
+    found, failures = proved(specs, store, fetch)
+    if failures and not found:
+        raise failures[0]
+    for failure in failures:
+        output.err(f"ebspub: {output.clean_lines(str(failure))}")
+    return found, not failures

@@ -7,6 +7,7 @@ that cannot be written for another reason (a full disk) is told once on stderr; 
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import re
@@ -24,6 +25,9 @@ _unread = threading.Event()
 
 def begin() -> None:
     """Forget what an earlier command of this process could not write."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # the caller closed it (`>&-`): what is said is not wanted
+            setattr(sys, name, io.StringIO())
     _lost.clear()
     _unread.clear()
 

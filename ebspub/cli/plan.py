@@ -45,13 +45,13 @@ def plan(
     from ebspub.clock import SystemClock
 
     with options.existing_store(settings) as store:
-        specs = options.proved_specs(specs, store)
+        specs, all_proved = options.proved_specs(specs, store)
         planned = look(specs, store, BotoClients(), SystemClock().now())
     if as_json:
         output.out_json({"jobs": [_document(each) for each in planned]})
     else:
         _print(planned)
-    if any(each.action in (Action.REFUSE, Action.UNKNOWN) for each in planned):
+    if not all_proved or any(each.action in (Action.REFUSE, Action.UNKNOWN) for each in planned):
         raise typer.Exit(3)
 
 

@@ -23,7 +23,7 @@ from ebspub.engine.effects import Effects
 from ebspub.engine.outcome import Back, Done, Outcome, Wait
 from ebspub.engine.shells import Shells
 from ebspub.engine.step import Step, Steps, World
-from ebspub.errors import EbspubError, LeaseLostError, RemoteError, StoreError
+from ebspub.errors import EbspubError, JobError, LeaseLostError, RemoteError, StoreError
 from ebspub.remote.keys import Keyring
 from ebspub.states import Kind, Lifecycle, State, Status
 from ebspub.store import EffectStatus, Failure, Job, Lease, Store, events, jobs
@@ -151,6 +151,9 @@ class Driver:
         if job.cancel_requested or job.step_started_at is None:
             return step.advance(job, world)
         overdue = world.clock.now() > job.step_started_at + job.spec.step_limit(step.name)
+        if overdue and GAVE_UP in job.facts:
+            last = job.error.message if job.error else "no answer"
+            raise JobError(f"{job.id}: cleaning up did not end in time: {last}", code="clean-up")
         return step.overdue(job) if overdue else step.advance(job, world)
 
     def _aws_failed(self, job: Job, lease: Lease, step: Step, error: AwsError) -> Verdict | None:
@@ -241,6 +244,10 @@ class Driver:
     def _stop(self, job: Job, lease: Lease, step: Step, failure: Failure) -> Verdict:
         self._tools.shells.drop(job.id)
         told = job.facts.get(GAVE_UP) or self._failure(step, failure)
+        if GAVE_UP in job.facts and job.live():
+            more = f"{told['message']}; and its remains could not be removed: {failure.message}"
+            todo = f"{told['todo']} What is left is removed by `ebspub resume` or `ebspub cancel`.".strip()
+            told = {**told, "message": more, "todo": todo}
         values: dict[str, Any] = {"status": Status.FAILED.value, "error": told}
         values |= {"lease_owner": None, "lease_until": None, "step_started_at": None, "progress": None}
         facts = {"code": failure.code, "request_id": failure.request_id}

@@ -93,16 +93,18 @@ class Effects:
         resource: Resource | None = None,
         gone: bool = False,
         leaving: bool = False,
+        missing_ok: bool = False,
     ) -> None:
-        """Change or remove something; harmless to repeat. EC2's "no such thing" counts as done for a removal.
+        """Change or remove something; harmless to repeat.
 
-        ``gone``: after the call ``resource`` is no more. ``leaving``: it is on its way out.
+        ``gone``: after the call ``resource`` is no more. ``leaving``: it is on its way out. ``missing_ok``: EC2's "no
+        such thing" counts as done; never say so of a fresh thing, which EC2 may still be hiding.
         """
         effect = self._open(job, action, resource.id if resource else None, target)
         try:
             call()
         except AwsError as error:
-            if not (error.missing and (gone or leaving)):
+            if not (error.missing and missing_ok):
                 self._refused(job, effect, error)
                 raise
         now = self._clock.now()

@@ -83,6 +83,11 @@ class Keyring:
                 todo="Give a path that this user can read and write.",
             ) from error
 
+    @property
+    def fingerprint(self) -> str:
+        """A name for the secret that says nothing of it: two hosts that share a database must share the secret."""
+        return self._derive("identity", "", 1).fingerprint
+
     def client_key(self, job_id: str, attempt: int) -> Key:
         """Return the key pair that the publisher logs in with."""
         return self._derive("client", job_id, attempt)

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 from ebspub.aws import volumes
+from ebspub.aws.failures import AwsError, Cause
 from ebspub.aws.volumes import Volume
 from ebspub.engine.effects import Making
 from ebspub.engine.outcome import Back, Done, Outcome, Wait
@@ -63,9 +64,16 @@ def _create(job: Job, world: World, zone: str) -> Outcome:
     def call(told: Any, token: str, marks: dict[str, str]) -> str:
         return volumes.create(world.clients.writer, told, token=token, tags=marks)
 
-    made = world.effects.make(
-        job, world.view, Making(Kind.VOLUME, "root", "CreateVolume", request, call, token_honoured=True)
-    )
+    spent = sum(1 for r in job.resources if r.kind is Kind.VOLUME and r.attempt == job.attempt and r.gone_at)
+    making = Making(Kind.VOLUME, f"root.{spent}", "CreateVolume", request, call, token_honoured=True)
+    try:
+        made = world.effects.make(job, world.view, making)
+    except AwsError as error:
+        if error.cause is not Cause.CAPACITY:
+            raise
+        # A volume must be in its builder's zone: another zone means another builder.
+        reason = f"no {wanted.type} volume of {wanted.size} GiB in {zone}: {error.message}"
+        return Back("lose_builder", reason, error.code, error.request_id)
     return made if isinstance(made, Wait) else Wait(f"volume {made} is creating")
 
 

@@ -53,6 +53,8 @@ class Launch:
         """A builder that does not come up is given up."""
         limit = job.spec.step_limit(self.name)
         last = f": {job.error.message}" if job.error else ""
+        if job.current(Kind.INSTANCE) is None:
+            return Back("lose_builder", f"no builder could be launched within {limit:.0f} s{last}")
         return Back("lose_builder", f"the builder did not answer over SSH within {limit:.0f} s{last}")
 
 
@@ -82,7 +84,7 @@ def _group_request(job: Job, world: World) -> dict[str, Any]:
     if vpc is None:
         raise JobError(
             f"{job.id}: {job.spec.region} has no default VPC and no subnet is configured",
-            todo=f"Set builder.subnets under [regions.{job.spec.region}], then `ebspub resume`.",
+            todo=f"Set builder.subnets under [regions.{job.spec.region}], then `ebspub run`.",
         )
     unique = hashlib.sha256(f"{job.id}\0{job.attempt}\0{world.effects.store_id}".encode()).hexdigest()[:10]
     return {"name": f"ebspub-{unique}", "vpc": vpc, "description": f"ebspub builder of {job.id}"[:255]}
@@ -122,6 +124,13 @@ def _run(job: Job, world: World, group: tuple[str, ...]) -> Wait | str:
             job, world.view, Making(Kind.INSTANCE, purpose, "RunInstances", request, call, token_honoured=True)
         )
     except AwsError as error:
+        if error.code == "InvalidGroup.NotFound" and job.spec.builder.security_groups:
+            raise JobError(
+                f"{job.id}: {error.message}",
+                todo="Correct builder.security_groups in the configuration, then `ebspub run`.",
+                code=error.code,
+                request_id=error.request_id,
+            ) from error
         if error.cause is not Cause.CAPACITY or (number + 1) % len(_candidates(job)) == 0:
             raise
         return Wait(f"{request['instance_type']} in {_place(request)}: {error.code}; trying the next")
@@ -138,7 +147,8 @@ def _candidates(job: Job) -> list[tuple[str, str | None, str | None]]:
 
 def _candidate(job: Job, world: World, group: tuple[str, ...], number: int) -> dict[str, Any]:
     candidates = _candidates(job)
-    kind, zone, subnet = candidates[number % len(candidates)]
+    # A later attempt begins at the next place: what went wrong may be the zone's trouble.
+    kind, zone, subnet = candidates[(number + job.attempt - job.attempt_base) % len(candidates)]
     wanted = job.spec.builder
     image = parameters.image_id(world.clients.ssm, wanted.image)
     request: dict[str, Any] = {
@@ -156,7 +166,7 @@ def _candidate(job: Job, world: World, group: tuple[str, ...], number: int) -> d
         if found is None:
             raise JobError(
                 f"{job.id}: the builder image {image} does not exist in {job.spec.region}",
-                todo="Name another in builder.images, then `ebspub cancel` this job and run again.",
+                todo="Name another in builder.images, then `ebspub run`.",
                 code="InvalidAMIID.NotFound",
             )
         request["root"] = {"device": found.root_device, "size": wanted.root_size}

@@ -19,8 +19,11 @@ from ebspub.steps import builder
 from ebspub.steps.attach import DEVICE
 from ebspub.store import Job
 
-#: Consecutive failures to reach a running builder before it counts as lost: about five minutes with back-off.
-_UNREACHABLE = 12
+#: A running builder that could not be reached so often, for so long (seconds), counts as lost. Both: while the
+#: publisher's own network is away, time passes without a try, and the copy goes on without us.
+_UNREACHABLE = (8, 300.0)
+#: The fact that counts those failures: how many in a row, since when; None after an answer.
+_SILENT = "unreachable"
 
 
 class Populate:
@@ -47,9 +50,9 @@ class Populate:
                 world.effects.act(job, "StartPopulating", start, target=volume.id)
                 return Wait("starting", progress={"phase": "start"})
         except RemoteError as error:
-            if job.retries + 1 >= _UNREACHABLE:
-                return Back("lose_builder", f"builder {seen.id} runs but cannot be reached: {error.what}", "ssh")
-            raise
+            return _unreachable(job, world, seen.id, error)
+        if job.facts.get(_SILENT) is not None:
+            world.effects.note(job, **{_SILENT: None})
         if isinstance(report, Running):
             progress = {"phase": report.phase, "done": report.done, "total": report.total}
             return Wait(report.phase, progress=progress)
@@ -62,6 +65,15 @@ class Populate:
         limit = job.spec.step_limit(self.name)
         phase = (job.progress or {}).get("phase", "start")
         return Back("lose_builder", f"populating took longer than {limit:.0f} s (last phase: {phase})")
+
+
+def _unreachable(job: Job, world: World, builder_id: str, error: RemoteError) -> Outcome:
+    now = world.clock.now()
+    count, since = job.facts.get(_SILENT) or (0, now)
+    if count + 1 >= _UNREACHABLE[0] and now - since >= _UNREACHABLE[1]:
+        return Back("lose_builder", f"builder {builder_id} runs but cannot be reached: {error.what}", "ssh")
+    world.effects.note(job, **{_SILENT: (count + 1, since)})
+    raise error
 
 
 def _failed(job: Job, report: Failed) -> Outcome:

@@ -47,14 +47,15 @@ def remove_strays(job: Job, world: World, kinds: Iterable[Kind]) -> Wait | None:
     A process that stood still for longer than its lease, between its last check and its call, makes such things: by
     then another process has given that intent up.
     """
-    known = {r.resource_id for r in job.resources}
+    known = {r.resource_id for r in job.live()}
     for kind in sorted(kinds, key=_ORDER.index):
         for thing in world.view.of_job(kind, job.id):
             if thing.id in known or _goes_with_its_builder(thing, job):
                 continue
             if not _leaving(thing):
                 action, call = _REMOVE[kind]
-                world.effects.act(job, action, partial(call, world.clients, thing.id), target=thing.id, gone=True)
+                remove = partial(call, world.clients, thing.id)
+                world.effects.act(job, action, remove, target=thing.id, missing_ok=True)
             return Wait(f"removing {kind} {thing.id}, which an interrupted process made")
     return None
 
@@ -88,8 +89,14 @@ def _remove_one(job: Job, world: World, resource: Resource) -> Wait | None:
             return _detach(job, world, resource_id, volume.attachment)
     action, call = _REMOVE[resource.kind]
     gone = partial(call, world.clients, resource_id)
-    world.effects.act(job, action, gone, target=resource_id, resource=resource, gone=True)
+    old = _old(job, world, resource)
+    world.effects.act(job, action, gone, target=resource_id, resource=resource, gone=True, missing_ok=old)
     return Wait(f"removed {resource.kind} {resource_id}")
+
+
+def _old(job: Job, world: World, resource: Resource) -> bool:
+    """Whether EC2 can no longer be hiding a resource: that it shows none means that there is none."""
+    return world.view.at > (resource.made_at or 0.0) + job.spec.limits.listing_lag
 
 
 def _never_made(job: Job, world: World, resource: Resource) -> Wait | None:
@@ -107,7 +114,7 @@ def _never_made(job: Job, world: World, resource: Resource) -> Wait | None:
 def _terminate(job: Job, world: World, resource: Resource, resource_id: str) -> Wait | None:
     seen = world.view.instance(resource_id)
     lag = job.spec.limits.listing_lag
-    if seen is None and world.view.at > (resource.made_at or 0.0) + lag:
+    if seen is None and _old(job, world, resource):
         world.effects.forget(job, resource, "no longer listed")
         return None
     if seen is not None and seen.state in instances.GONE:
@@ -118,7 +125,8 @@ def _terminate(job: Job, world: World, resource: Resource, resource_id: str) -> 
         return Wait(f"builder {resource_id} is terminating")
     action, call = _REMOVE[Kind.INSTANCE]
     end = partial(call, world.clients, resource_id)
-    world.effects.act(job, action, end, target=resource_id, resource=resource, leaving=True)
+    old = _old(job, world, resource)
+    world.effects.act(job, action, end, target=resource_id, resource=resource, leaving=True, missing_ok=old)
     return Wait(f"builder {resource_id} is terminating")
 
 

@@ -67,7 +67,7 @@ def _create(job: Job, world: World) -> Outcome:
         gone = Back("lose_volume", f"volume {job.volume_id} no longer exists")
         return gone if row is None else builder.hidden(job, world, row) or gone
     if volume.attachment is not None:
-        if volume.attachment[2] != "detaching":
+        if volume.attachment[2] != "detaching" and not _just_gone(job, world, volume.attachment[0]):
             detach = partial(volumes.detach, world.clients.writer, volume.id)
             world.effects.act(job, "DetachVolume", detach, target=volume.id)
         return Wait(f"volume {volume.id} is detaching")
@@ -85,6 +85,15 @@ def _create(job: Job, world: World) -> Outcome:
         Making(Kind.SNAPSHOT, f"snapshot.{spent}", "CreateSnapshot", request, call, token_honoured=False),
     )
     return made if isinstance(made, Wait) else Wait(f"snapshot {made} is pending")
+
+
+#: How long (seconds) EC2 may take to detach the volume of a terminated instance by itself.
+_DETACHING = 30.0
+
+
+def _just_gone(job: Job, world: World, instance: str) -> bool:
+    gone = next((r.gone_at for r in job.resources if r.resource_id == instance), None)
+    return gone is not None and world.view.at < gone + _DETACHING
 
 
 def _description(job: Job) -> str:

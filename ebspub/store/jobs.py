@@ -132,6 +132,16 @@ def _changing(columns: tuple[str, ...]) -> sa.Update:
     )
 
 
+def respecify(conn: sa.Connection, job: Job, spec: JobSpec, now: float) -> bool:
+    """Give a job that nobody has taken since another document; False where somebody has."""
+    statement = (
+        _JOBS.update()
+        .where(_JOBS.c.id == job.id, _JOBS.c.epoch == job.epoch, _JOBS.c.ended_at.is_(None))
+        .values(spec=spec.model_dump_json(), label=spec.label, version=spec.version, updated_at=now)
+    )
+    return conn.execute(statement).rowcount == 1
+
+
 def request_cancel(conn: sa.Connection, job_id: str, now: float) -> bool:
     """Ask whoever drives the job to stop and clean up; False where the job has ended."""
     statement = (

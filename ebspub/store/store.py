@@ -56,6 +56,15 @@ class Store:
                 engine.dispose()
         return cls.open(url) if made else None
 
+    def remember(self, key: str, value: str) -> str:
+        """Write a fact about the database down unless it is known already; return what is known."""
+        with self.write() as conn:
+            known = conn.execute(sa.select(_META.c.value).where(_META.c.key == key)).scalar()
+            if known is None:
+                conn.execute(_META.insert(), {"key": key, "value": value})
+                return value
+            return str(known)
+
     @contextmanager
     def write(self) -> Iterator[sa.Connection]:
         """One transaction that writes; commits at the end, rolls back on any exception."""

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from ebspub.localcloud import Cloud, Effect, Rule
+from ebspub.store import EffectStatus, Store, effects, jobs
 from tests.local.publisher import Publisher
 
 pytestmark = [pytest.mark.xdist_group("local-chaos"), pytest.mark.timeout(1200)]
@@ -68,6 +69,14 @@ def test_calls_fail_answers_are_lost_connections_break_and_all_is_published(
     made = Counter((call.region, call.action) for call in calls if call.outcome in ("ok", "lost", "InternalError"))
     assert {made[region, action] for region in regions for action in ("CreateSnapshot", "RegisterImage")} == {2}
     assert cut, "no connection was cut"
+    assert unsettled(publisher) == []
+
+
+def unsettled(publisher: Publisher) -> list[str]:
+    """Return the calls of which the database does not know at the end what came of them."""
+    with Store.open(f"sqlite:///{publisher.folder / 'ebspub.db'}") as store, store.read() as conn:
+        calls = [call for job in jobs.find(conn) for call in effects.history(conn, job.id)]
+    return [f"{call.action} {call.target or ''}" for call in calls if call.status is EffectStatus.OPEN]
 
 
 @contextmanager

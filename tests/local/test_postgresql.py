@@ -11,7 +11,7 @@ __all__ = ["postgres"]  # the fixture
 pytestmark = pytest.mark.xdist_group("local-publish")
 
 
-def test_two_runs_at_once_publish_each_job_once(publisher: Publisher, postgres: Postgres) -> None:  # noqa: F811
+def test_two_runs_at_once_publish_each_job_once(publisher: Publisher, postgres: Postgres) -> None:
     url = postgres.create()
     try:
         publisher.configure(

@@ -243,3 +243,75 @@ def test_plan_says_what_run_would_do_and_touches_nothing(publisher: Publisher) -
     assert {job["action"] for job in json.loads(done.stdout)["jobs"]} == {"publish"}
     assert publisher.mutating_calls(before) == []
     assert [path.name for path in publisher.folder.iterdir()] == ["ebspub.toml"]
+
+
+def test_a_corrected_configuration_reaches_a_job_that_failed(publisher: Publisher) -> None:
+    wrong = "0" * 64
+    publisher.configure("us-east-1", edit=lambda text: with_proof(text, f'amd64 = {{ sha256 = "{wrong}" }}'))
+    assert publisher.call("run", "--arch", "amd64").returncode == 3
+    publisher.configure("us-east-1")
+
+    done = publisher.call("run", "--arch", "amd64")
+
+    assert done.returncode == 0, done.stderr
+    publisher.assert_published(["us-east-1"], ["amd64"])
+
+
+def test_a_build_whose_checksums_are_not_there_yet_stops_no_other(publisher: Publisher) -> None:
+    def with_another(text: str) -> str:
+        build = text[text.index("[[builds]]") :]
+        return text + "\n" + build.replace('suite = "lucid"', 'suite = "maverick"').replace("SHA256SUMS", "NOT-YET")
+
+    publisher.configure("us-east-1", edit=with_another)
+
+    done = publisher.call("run", "--arch", "amd64")
+
+    assert done.returncode == 3
+    assert "NOT-YET" in done.stderr
+    publisher.assert_published(["us-east-1"], ["amd64"])
+
+
+def test_a_zone_without_volumes_leads_to_another_builder(publisher: Publisher) -> None:
+    lacking = Effect(kind="error", code="Unsupported", status=400, message="no such volumes here")
+    publisher.cloud.add_fault(Rule(effects=(lacking,), actions=frozenset({"CreateVolume"}), nth=1))
+
+    done = publisher.call("run", "--arch", "amd64")
+
+    assert done.returncode == 0, done.stderr
+    assert publisher.status()[0]["attempt"] == 2
+    publisher.assert_published(["us-east-1"], ["amd64"])
+
+
+def test_another_secret_is_refused_before_anything_is_touched(publisher: Publisher) -> None:
+    process = publisher.start("run", "--arch", "amd64")
+    publisher.wait_for(lambda jobs: bool(jobs) and jobs[0]["state"] == "attached")
+    process.kill()
+    process.wait()
+    secret = publisher.folder / "state" / "secret"
+    kept = secret.read_bytes()
+    secret.unlink()
+    before = len(publisher.cloud.calls())
+
+    done = publisher.call("resume")
+
+    assert done.returncode == 2
+    assert str(secret) in done.stderr
+    assert publisher.mutating_calls(before) == []
+    secret.write_bytes(kept)
+    secret.chmod(0o600)
+    assert publisher.call("resume").returncode == 0
+    publisher.assert_published(["us-east-1"], ["amd64"])
+    assert publisher.status()[0]["attempt"] == 1
+
+
+def test_what_ec2_still_hides_is_not_taken_for_gone(publisher: Publisher) -> None:
+    process = publisher.start("run", "--arch", "amd64")
+    publisher.wait_for(lambda jobs: bool(jobs) and jobs[0]["state"] == "attached")
+    process.kill()
+    process.wait()
+    hidden = Effect(kind="error", code="InvalidVolume.NotFound", status=400, message="does not exist")
+    publisher.cloud.add_fault(Rule(effects=(hidden,), actions=frozenset({"DeleteVolume"}), nth=1))
+    publisher.configure("us-east-1", edit=lambda text: text.replace("listing_lag = 5", "listing_lag = 60"))
+    assert publisher.call("run", "--arch", "amd64").returncode == 0
+
+    publisher.assert_published(["us-east-1"], ["amd64"])

@@ -74,7 +74,7 @@ def _run(publisher: Publisher, folder: Path, command: str) -> None:
     binaries = f"{os.environ['HOME']}/ebspub/bin:{Path(sys.executable).parent}"
     environment = {**publisher.environment, "PATH": f"{binaries}:{os.environ['PATH']}", "PYTHONPATH": ""}
     process = subprocess.Popen(
-        ["/bin/bash", "-c", f"exec {command}"],
+        ["/bin/bash", "-c", command if command.startswith("export ") else f"exec {command}"],
         cwd=folder,
         env=environment,
         stdin=subprocess.DEVNULL,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -186,7 +187,7 @@ class World:
         for name, region in self.regions.items():
             wrong += self._left_over(name, region, {job.ami_id for job in found}, {job.snapshot_id for job in found})
         for job in found:
-            wrong += self._published(job) + self._told(job)
+            wrong += self._published(job) + self._told(job) + self._once(job)
         return wrong
 
     def _told(self, job: Job) -> list[str]:
@@ -199,6 +200,24 @@ class World:
                 wrong.append(f"{job.id}: {event.action} from {event.from_state}, but the job was {state}")
             state = event.to_state or state
         return wrong if state is job.state else [*wrong, f"{job.id}: is {job.state}, told {state}"]
+
+    def _once(self, job: Job) -> list[str]:
+        """Where EC2 honours a token, an intent made one thing; and nothing was written off while it was there."""
+        region = self.regions[job.spec.region]
+        made = Counter(
+            (thing.kind, thing.tags.get(tags.TOKEN))
+            for thing in region.things.values()
+            if thing.kind in ("instance", "volume") and thing.tags.get(tags.JOB) == job.id
+        )
+        wrong = [f"{job.id}: {count} {kind}s of one intent" for (kind, _), count in made.items() if count > 1]
+        for row in job.resources:
+            thing = region.things.get(row.resource_id or "")
+            if thing is None or row.gone_at is None:
+                continue
+            went = [since for since, state in thing.states if state in ("deleted", "shutting-down", "terminated")]
+            if not went or went[0] > row.gone_at:
+                wrong.append(f"{job.id}: {thing.id} was written off while it was there")
+        return wrong
 
     def _left_over(self, name: str, region: Region, amis: set[str | None], snapshots: set[str | None]) -> list[str]:
         region.settle()

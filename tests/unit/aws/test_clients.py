@@ -134,7 +134,7 @@ def test_a_profile_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(AwsError, match="no-such-profile") as told:
         BotoClients()
     assert told.value.cause is Cause.CREDENTIALS
-    assert "Renew the AWS credentials" in told.value.todo
+    assert "Give valid AWS credentials" in told.value.todo
 
 
 def test_no_credentials_are_told_before_anything_is_sent(ec2: type[Ec2], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,7 +37,7 @@ ANSWERS: list[tuple[str, int, str, Cause]] = [
     ("InvalidSnapshot.NotFound", 400, "", Cause.NOT_YET),
     ("InvalidAMIID.NotFound", 400, "", Cause.NOT_YET),
     ("InvalidGroup.NotFound", 400, "", Cause.NOT_YET),
-    ("ParameterNotFound", 400, "", Cause.NOT_YET),
+    ("ParameterNotFound", 400, "", Cause.REFUSED),
     ("InvalidAMIID.Unavailable", 400, "", Cause.NOT_YET),
     ("IncorrectState", 400, "vol-1 is not 'available'", Cause.NOT_YET),
     ("IncorrectInstanceState", 400, "", Cause.NOT_YET),
@@ -143,9 +143,34 @@ def test_an_exception_that_nobody_knows_says_nothing() -> None:
 def test_what_will_not_mend_by_waiting_says_what_to_do(cause: Cause) -> None:
     error = AwsError("CreateVolume", cause, code="Code", message="no")
     assert bool(error.todo) == (cause not in RETRYABLE | MENDED)
-    assert "ebspub resume" in error.todo or not error.todo
+    assert "ebspub resume" in error.todo or "run it again" in error.todo or not error.todo
     assert str(error).startswith("CreateVolume: Code: no")
     assert isinstance(error, EbspubError)
+
+
+@pytest.mark.parametrize(
+    ("action", "code", "message", "cause"),
+    [
+        ("RunInstances", "InvalidAMIID.NotFound", "", Cause.REFUSED),
+        ("RunInstances", "InvalidSubnetID.NotFound", "", Cause.REFUSED),
+        ("RunInstances", "InvalidGroup.NotFound", "", Cause.NOT_YET),
+        ("DeregisterImage", "InvalidAMIID.NotFound", "", Cause.NOT_YET),
+        (
+            "DescribeImages",
+            "AuthFailure",
+            "AWS was not able to validate the provided access credentials",
+            Cause.CREDENTIALS,
+        ),
+        ("RunInstances", "AuthFailure", "Not authorized for images: [ami-1]", Cause.PERMISSION),
+        ("DescribeImages", "AuthFailure", "", Cause.OPT_IN),
+    ],
+)
+def test_one_code_may_mean_several_things(action: str, code: str, message: str, cause: Cause) -> None:
+    assert classify(action, answer(code, 400, message)).cause is cause
+
+
+def test_an_ami_that_is_deregistered_already_is_missing() -> None:
+    assert classify("DeregisterImage", answer("InvalidAMIID.Unavailable")).missing
 
 
 @pytest.mark.parametrize(
