@@ -18,7 +18,7 @@ import pytest
 from tests.crash.matrix import Outcome, try_point
 from tests.crash.points import QUICK, Kind, Point, Quick, Recording, quick
 
-pytestmark = [pytest.mark.xdist_group("crash"), pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.timeout(3600)]
 
 #: Publishers at a time, each in a region of its own. More than processors: they mostly wait.
 WIDTH = 6

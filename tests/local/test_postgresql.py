@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import pytest
-
 from tests.local.publisher import Publisher
 from tests.support.postgres import Postgres, postgres
 
 __all__ = ["postgres"]  # the fixture
-pytestmark = pytest.mark.xdist_group("local-publish")
 
 
 def test_two_runs_at_once_publish_each_job_once(publisher: Publisher, postgres: Postgres) -> None:
@@ -24,7 +21,7 @@ def test_two_runs_at_once_publish_each_job_once(publisher: Publisher, postgres: 
         assert codes in ([0, 0], [0, 75], [75, 75]), (publisher.folder / "err").read_text()
         assert publisher.call("run").returncode == 0
         publisher.assert_published(["us-east-1"])
-        for kind in publisher.cloud.inventory().instances:
-            assert kind.tags.get("ebspub:attempt", "1") == "1"
+        builders = publisher.mine(publisher.cloud.inventory().instances)
+        assert [builder.tags["ebspub:attempt"] for builder in builders] == ["1", "1"]
     finally:
         postgres.drop(url)

@@ -13,8 +13,6 @@ import pytest
 from ebspub.localcloud import Effect, Rule
 from tests.local.publisher import Publisher
 
-pytestmark = pytest.mark.xdist_group("local-publish")
-
 REGIONS = ("us-east-1", "eu-west-1")
 
 
@@ -247,7 +245,8 @@ def test_plan_says_what_run_would_do_and_touches_nothing(publisher: Publisher) -
 
 def test_a_corrected_configuration_reaches_a_job_that_failed(publisher: Publisher) -> None:
     wrong = "0" * 64
-    publisher.configure("us-east-1", edit=lambda text: with_proof(text, f'amd64 = {{ sha256 = "{wrong}" }}'))
+    proof = f'amd64 = {{ sha256 = "{wrong}" }}\ni386 = {{ sha256 = "{wrong}" }}'
+    publisher.configure("us-east-1", edit=lambda text: with_proof(text, proof))
     assert publisher.call("run", "--arch", "amd64").returncode == 3
     publisher.configure("us-east-1")
 

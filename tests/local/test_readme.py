@@ -16,7 +16,7 @@ import pytest
 from ebspub.demo.image import make_images, serve
 from tests.local.publisher import Publisher
 
-pytestmark = [pytest.mark.xdist_group("local-publish"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.timeout(600)]
 
 ROOT = Path(__file__).parents[2]
 #: `make demo` and `make test` are what CI itself runs (.ci/run): a test that ran the tests would never end.

@@ -14,7 +14,6 @@ from tests.support.images import real_image
 from tests.support.qemu import boot_to_login
 
 pytestmark = [
-    pytest.mark.xdist_group("real-image"),
     pytest.mark.timeout(1200),  # the first run makes a Debian with debootstrap; the boot is emulated
     pytest.mark.needs_loop,
     pytest.mark.needs_tool("debootstrap", "qemu-system-x86_64"),

@@ -20,7 +20,6 @@ from tests.localcloud.conftest import SETTINGS
 from tests.localcloud.lab import Lab, until
 
 pytestmark = [
-    pytest.mark.xdist_group("localcloud-plain"),
     pytest.mark.needs_root,
     pytest.mark.needs_tool("setpriv", "unshare", "sshd"),
 ]

@@ -14,7 +14,6 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 pytestmark = [
-    pytest.mark.xdist_group("wheel"),  # one build serves them all
     pytest.mark.timeout(300),
 ]
 
