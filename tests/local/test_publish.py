@@ -127,7 +127,7 @@ def test_a_signal_stops_within_five_seconds_and_resume_finishes(
     publisher: Publisher, number: signal.Signals, code: int
 ) -> None:
     process = publisher.start("run", "--arch", "i386")
-    publisher.wait_for(lambda jobs: bool(jobs) and (jobs[0]["progress"] or {}).get("phase") in ("extract", "copy"))
+    publisher.wait_for(lambda jobs: bool(jobs) and jobs[0]["state"] == "attached")
     began = time.monotonic()
     process.send_signal(number)
 
