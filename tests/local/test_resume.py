@@ -50,7 +50,7 @@ def test_killed_while_the_builder_copies_it_goes_on_without_starting_again(publi
 def test_a_builder_that_dies_is_replaced(publisher: Publisher) -> None:
     process = publisher.start("run", "--arch", "amd64")
     publisher.wait_for(lambda jobs: bool(jobs) and jobs[0]["state"] == "attached")
-    publisher.cloud.kill_host(publisher.status()[0]["instance_id"])
+    publisher.cloud.kill_host(publisher.glance()[0]["instance_id"])
 
     assert process.wait(100) == 0
 
