@@ -87,7 +87,7 @@ def test_the_builder_is_as_the_specification_of_security_asks(publisher: Publish
             aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
             aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
         )
-        (job,) = publisher.status()
+        (job,) = publisher.glance()
         (reservation,) = ec2.describe_instances(InstanceIds=[job["instance_id"]])["Reservations"]
         (instance,) = reservation["Instances"]
         (interface,) = instance["NetworkInterfaces"]
