@@ -54,8 +54,8 @@ def remove_strays(job: Job, world: World, kinds: Iterable[Kind]) -> Wait | None:
                 continue
             if not _leaving(thing):
                 action, call = _REMOVE[kind]
-                remove = partial(call, world.clients, thing.id)
-                world.effects.act(job, action, remove, target=thing.id, missing_ok=True)
+                end = partial(call, world.clients, thing.id)
+                world.effects.act(job, action, end, target=thing.id, missing_ok=True)
             return Wait(f"removing {kind} {thing.id}, which an interrupted process made")
     return None
 

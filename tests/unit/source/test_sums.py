@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -22,7 +21,7 @@ def test_both_forms_of_sha256sum_are_read() -> None:
     assert parse_sums(content, origin="x") == {"lucid-server-uec-amd64.tar.gz": A, "two words.img": B}
 
 
-@pytest.mark.skipif(shutil.which("sha256sum") is None, reason="needs the program sha256sum")
+@pytest.mark.needs_tool("sha256sum")
 @pytest.mark.parametrize("option", ["--binary", "--text"])
 def test_what_sha256sum_writes_is_read(tmp_path: Path, option: str) -> None:
     (tmp_path / "image.tar.gz").write_bytes(b"image")
