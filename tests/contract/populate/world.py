@@ -249,7 +249,14 @@ class World:
         return [int(line.split("/")[2]) for line in listed.decode().split()]
 
     def kill_all(self, task: Task) -> None:
-        """End everything of the task by SIGKILL, as the out-of-memory killer or a lost builder would."""
+        """End everything of the task at once by SIGKILL, as a lost builder would.
+
+        Stopped first: a process whose child died before it would still report that.
+        """
+        stopped: set[int] = set()
+        while more := set(self.processes(task)) - stopped:
+            self.host.shell.run(f"kill -STOP {' '.join(map(str, more))}", timeout=30)
+            stopped |= more
         deadline = time.monotonic() + 20
         while pids := self.processes(task):
             assert time.monotonic() < deadline, self.host.inside("ps -ef; grep State /proc/[0-9]*/status")
