@@ -31,6 +31,8 @@ from ebspub.store import effects as records
 
 log = logging.getLogger(__name__)
 
+_LIFECYCLE = Lifecycle()
+
 #: The fact that marks a job that only waits for its remains to be removed before it fails: its last error.
 GAVE_UP = "gave_up"
 
@@ -69,7 +71,6 @@ class Driver:
 
     def __init__(self, tools: Tools) -> None:
         self._tools = tools
-        self._lifecycle = Lifecycle()
 
     def kinds(self, job: Job) -> frozenset[Kind]:
         """Return the kinds of resource that the view must show for the job's next step."""
@@ -169,7 +170,7 @@ class Driver:
             self._end(job, lease, Status.CANCELLED)
             return Verdict(ended=True)
         trigger = done.trigger or step.name
-        target = self._lifecycle.target(job.state, trigger)
+        target = _LIFECYCLE.target(job.state, trigger)
         facts = {**job.facts, **done.facts}
         values: dict[str, Any] = {**done.ids, "facts": facts, "state": target.value}
         values |= {"step_started_at": self._tools.clock.now(), "progress": None, "retries": 0, "error": None}
@@ -198,7 +199,7 @@ class Driver:
         self, job: Job, lease: Lease, step: Step, trigger: str, failure: Failure, facts: Mapping[str, Any] | None = None
     ) -> None:
         self._tools.shells.drop(job.id)
-        change = (job.state, self._lifecycle.target(job.state, trigger))
+        change = (job.state, _LIFECYCLE.target(job.state, trigger))
         values = {
             **start_over(job),
             "step_started_at": self._tools.clock.now(),

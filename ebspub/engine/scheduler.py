@@ -266,12 +266,11 @@ class Scheduler:
         held = {(t.job_id, t.lease.epoch) for t in self._tickets.values()}
         with self._tools.store.write() as conn:
             ours = leases.renew(conn, self._owner, held, now + self._tools.lease_time)
-            cancelled = leases.cancellations(conn, [t.job_id for t in self._tickets.values()])
         for ticket in list(self._tickets.values()):
             if ticket.work is None and ticket.job_id not in ours:
                 log.warning("%s: another process took this job over", ticket.job_id)
                 del self._tickets[ticket.job_id]
-            elif ticket.job_id in cancelled and ticket.kinds != self._tools.cleanup.kinds:
+            elif ours.get(ticket.job_id) and ticket.kinds != self._tools.cleanup.kinds:
                 ticket.kinds, ticket.due = self._tools.cleanup.kinds, now
 
     def _blame(self, region: _Region, error: EbspubError) -> None:

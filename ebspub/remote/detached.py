@@ -19,6 +19,7 @@ import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import resources
 
 from ebspub.errors import RemoteError
@@ -132,6 +133,7 @@ def assignments(variables: Mapping[str, str]) -> str:
     return "".join(f"{key}={shlex.quote(value)}\n" for key, value in variables.items())
 
 
+@cache
 def part(name: str, package: str = __package__) -> str:
     """Return a shell file of ours."""
     return resources.files(package).joinpath(name).read_text(encoding="utf-8")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -98,15 +99,22 @@ def insert_if_absent(conn: sa.Connection, table: sa.Table, row: Mapping[str, Any
 
     Raises IntegrityError where the row is refused for any other reason.
     """
-    dialect: Any = postgresql if conn.dialect.name == "postgresql" else sqlite
-    # Whatever is in conflict: a row that another process is adding conflicts in its primary key, too.
-    statement = dialect.insert(table).values(**row).on_conflict_do_nothing().execution_options(preserve_rowcount=True)
-    if conn.execute(statement).rowcount == 1:
+    if conn.execute(_insertion(conn.dialect.name, table, tuple(row)), row).rowcount == 1:
         return True
     same = sa.select(sa.literal(1)).select_from(table).where(*(table.c[name] == row[name] for name in unique))
     if conn.execute(same).first() is None:
         conn.execute(table.insert(), row)
     return False
+
+
+@lru_cache(maxsize=16)
+def _insertion(dialect_name: str, table: sa.Table, columns: tuple[str, ...]) -> sa.Insert:
+    """Return the statement that inserts a row where none is in conflict with it; the few there are are built once."""
+    dialect: Any = postgresql if dialect_name == "postgresql" else sqlite
+    values = {name: sa.bindparam(name, type_=table.c[name].type) for name in columns}
+    # Whatever is in conflict: a row that another process is adding conflicts in its primary key, too.
+    statement: sa.Insert = dialect.insert(table).values(values).on_conflict_do_nothing()
+    return statement.execution_options(preserve_rowcount=True)
 
 
 @contextmanager

@@ -15,6 +15,39 @@ from ebspub.store.tables import EffectStatus, Presence
 _RESOURCES = tables.resources
 _EFFECTS = tables.effects
 
+# Built once: building a statement costs more than running it.
+_INTEND = _RESOURCES.insert()
+_OPEN = _EFFECTS.insert()
+_OUTCOME: dict[str, sa.BindParameter[Any]] = {name: sa.bindparam(f"new_{name}") for name in ("status", "closed_at")}
+_IS_OPEN = _EFFECTS.c.status == EffectStatus.OPEN.value
+_CLOSE = (
+    _EFFECTS.update()
+    .where(_EFFECTS.c.id == sa.bindparam("effect"))
+    .values(**_OUTCOME, error=sa.bindparam("new_error", type_=_EFFECTS.c.error.type))
+)
+_SETTLE = _EFFECTS.update().where(_EFFECTS.c.resource == sa.bindparam("its_resource"), _IS_OPEN).values(_OUTCOME)
+_SETTLE_ACTS = (
+    _EFFECTS.update()
+    .where(
+        _EFFECTS.c.job_id == sa.bindparam("its_job"),
+        _EFFECTS.c.action == sa.bindparam("its_action"),
+        _EFFECTS.c.target == sa.bindparam("its_target"),
+        _IS_OPEN,
+    )
+    .values(_OUTCOME)
+)
+_MADE = (
+    _RESOURCES.update()
+    .where(_RESOURCES.c.id == sa.bindparam("resource"), _RESOURCES.c.presence == Presence.INTENDED.value)
+    .values(resource_id=sa.bindparam("new_id"), presence=Presence.PRESENT.value, made_at=sa.bindparam("new_made_at"))
+)
+_GONE = (
+    _RESOURCES.update()
+    .where(_RESOURCES.c.id == sa.bindparam("resource"), _RESOURCES.c.presence != Presence.GONE.value)
+    .values(presence=Presence.GONE.value, gone_at=sa.bindparam("new_gone_at"))
+)
+_HISTORY = sa.select(_EFFECTS).where(_EFFECTS.c.job_id == sa.bindparam("its_job")).order_by(_EFFECTS.c.id)
+
 
 def intend(
     conn: sa.Connection, job: Job, *, kind: Kind, purpose: str, token: str, request: Mapping[str, Any], now: float
@@ -22,7 +55,7 @@ def intend(
     """Record that a resource is about to be made; return its row id."""
     return _insert(
         conn,
-        _RESOURCES,
+        _INTEND,
         {
             "job_id": job.id,
             "attempt": job.attempt,
@@ -43,7 +76,7 @@ def open_effect(
     """Record that a call is about to be made; return the row id of the effect."""
     return _insert(
         conn,
-        _EFFECTS,
+        _OPEN,
         {
             "job_id": job.id,
             "attempt": job.attempt,
@@ -57,8 +90,8 @@ def open_effect(
     )
 
 
-def _insert(conn: sa.Connection, table: sa.Table, row: Mapping[str, Any]) -> int:
-    key = conn.execute(table.insert(), row).inserted_primary_key
+def _insert(conn: sa.Connection, statement: sa.Insert, row: Mapping[str, Any]) -> int:
+    key = conn.execute(statement, row).inserted_primary_key
     assert key is not None
     return int(key[0])
 
@@ -67,31 +100,23 @@ def close_effect(conn: sa.Connection, effect: int, now: float, *, failure: Failu
     """Record the outcome of a call: done, or refused with ``failure``."""
     status = EffectStatus.DONE if failure is None else EffectStatus.FAILED
     error = None if failure is None else failure.as_json()
-    statement = _EFFECTS.update().where(_EFFECTS.c.id == effect)
-    conn.execute(statement.values(status=status.value, closed_at=now, error=error))
+    conn.execute(_CLOSE, {"effect": effect, "new_status": status.value, "new_closed_at": now, "new_error": error})
 
 
 def settle(conn: sa.Connection, resource: int, now: float) -> None:
     """Close the open calls of a resource whose outcome has become known."""
-    statement = _EFFECTS.update().where(_EFFECTS.c.resource == resource, _EFFECTS.c.status == EffectStatus.OPEN.value)
-    conn.execute(statement.values(status=EffectStatus.DONE.value, closed_at=now))
+    conn.execute(_SETTLE, {"its_resource": resource, "new_status": EffectStatus.DONE.value, "new_closed_at": now})
 
 
 def settle_acts(conn: sa.Connection, job_id: str, action: str, target: str, now: float) -> None:
     """Close earlier calls of the same action on the same target: the repeated one has settled them."""
-    statement = _EFFECTS.update().where(
-        _EFFECTS.c.job_id == job_id,
-        _EFFECTS.c.action == action,
-        _EFFECTS.c.target == target,
-        _EFFECTS.c.status == EffectStatus.OPEN.value,
-    )
-    conn.execute(statement.values(status=EffectStatus.DONE.value, closed_at=now))
+    told = {"its_job": job_id, "its_action": action, "its_target": target}
+    conn.execute(_SETTLE_ACTS, {**told, "new_status": EffectStatus.DONE.value, "new_closed_at": now})
 
 
 def made(conn: sa.Connection, resource: int, resource_id: str, now: float) -> None:
     """Record the id of a resource that was made or adopted."""
-    statement = _RESOURCES.update().where(_RESOURCES.c.id == resource, _RESOURCES.c.presence == Presence.INTENDED.value)
-    conn.execute(statement.values(resource_id=resource_id, presence=Presence.PRESENT.value, made_at=now))
+    conn.execute(_MADE, {"resource": resource, "new_id": resource_id, "new_made_at": now})
 
 
 def mark(conn: sa.Connection, resource: int, **values: Any) -> None:
@@ -101,14 +126,12 @@ def mark(conn: sa.Connection, resource: int, **values: Any) -> None:
 
 def gone(conn: sa.Connection, resource: int, now: float) -> None:
     """Record that a resource exists no longer, or was never made."""
-    statement = _RESOURCES.update().where(_RESOURCES.c.id == resource, _RESOURCES.c.presence != Presence.GONE.value)
-    conn.execute(statement.values(presence=Presence.GONE.value, gone_at=now))
+    conn.execute(_GONE, {"resource": resource, "new_gone_at": now})
 
 
 def history(conn: sa.Connection, job_id: str) -> list[Effect]:
     """Return every call made for a job, oldest first."""
-    query = sa.select(_EFFECTS).where(_EFFECTS.c.job_id == job_id).order_by(_EFFECTS.c.id)
     return [
         Effect(**{**row, "status": EffectStatus(row["status"]), "error": Failure.from_json(row["error"])})
-        for row in conn.execute(query).mappings()
+        for row in conn.execute(_HISTORY, {"its_job": job_id}).mappings()
     ]

@@ -12,6 +12,8 @@ from ebspub.store import tables
 from ebspub.store.records import Event
 
 _EVENTS = tables.events
+_ADD = _EVENTS.insert()
+_HISTORY = sa.select(_EVENTS).where(_EVENTS.c.job_id == sa.bindparam("job_id")).order_by(_EVENTS.c.id)
 
 
 def add(  # noqa: PLR0913 - as many as an event has columns
@@ -28,7 +30,7 @@ def add(  # noqa: PLR0913 - as many as an event has columns
 ) -> None:
     """Write one event. ``action`` is a machine-readable verb: planned, step, back, failed, resumed, cancelled."""
     conn.execute(
-        _EVENTS.insert(),
+        _ADD,
         {
             "job_id": job_id,
             "at": now,
@@ -50,7 +52,6 @@ def _storable(text: str) -> str:
 
 def history(conn: sa.Connection, job_id: str) -> list[Event]:
     """Return a job's events, oldest first."""
-    query = sa.select(_EVENTS).where(_EVENTS.c.job_id == job_id).order_by(_EVENTS.c.id)
     return [
         Event(
             **{
@@ -59,5 +60,5 @@ def history(conn: sa.Connection, job_id: str) -> list[Event]:
                 "to_state": State(row["to_state"]) if row["to_state"] else None,
             }
         )
-        for row in conn.execute(query).mappings()
+        for row in conn.execute(_HISTORY, {"job_id": job_id}).mappings()
     ]

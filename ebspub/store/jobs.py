@@ -90,20 +90,35 @@ def find(
 
     ``builds`` are matched against the suite, the serial, ``suite-build`` and ``suite-build-serial``.
     """
-    query = sa.select(_JOBS).order_by(_JOBS.c.created_at, _JOBS.c.id)
+    asked: dict[str, list[str]] = {}
     if ids is not None:
-        query = query.where(_JOBS.c.id.in_(ids))
+        asked["ids"] = list(ids)
     if statuses is not None:
-        query = query.where(_JOBS.c.status.in_([status.value for status in statuses]))
+        asked["statuses"] = [status.value for status in statuses]
     if regions:
-        query = query.where(_JOBS.c.region.in_(regions))
+        asked["regions"] = list(regions)
     if builds:
-        name = _JOBS.c.suite + "-" + _JOBS.c.build
-        full = name + "-" + _JOBS.c.serial
-        query = query.where(sa.or_(*(column.in_(builds) for column in (_JOBS.c.suite, _JOBS.c.serial, name, full))))
-    rows = conn.execute(query).mappings().all()
+        asked["builds"] = list(builds)
+    rows = conn.execute(_finding(tuple(asked)), asked).mappings().all()
     made = _resources(conn, [row["id"] for row in rows])
     return [_job(row, made.get(row["id"], ())) for row in rows]
+
+
+@lru_cache(maxsize=16)
+def _finding(conditions: tuple[str, ...]) -> sa.Select[Any]:
+    """Return the query for jobs under ``conditions``; the few there are are built once."""
+    name = _JOBS.c.suite + "-" + _JOBS.c.build
+    columns: dict[str, Sequence[sa.ColumnElement[str]]] = {
+        "ids": (_JOBS.c.id,),
+        "statuses": (_JOBS.c.status,),
+        "regions": (_JOBS.c.region,),
+        "builds": (_JOBS.c.suite, _JOBS.c.serial, name, name + "-" + _JOBS.c.serial),
+    }
+    query = sa.select(_JOBS).order_by(_JOBS.c.created_at, _JOBS.c.id)
+    for condition in conditions:
+        values: sa.BindParameter[Any] = sa.bindparam(condition, expanding=True)
+        query = query.where(sa.or_(*(column.in_(values) for column in columns[condition])))
+    return query
 
 
 def change(conn: sa.Connection, job_id: str, lease: Lease, now: float, **values: Any) -> None:

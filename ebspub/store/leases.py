@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import secrets
 import socket
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from functools import lru_cache
 from pathlib import Path
 
@@ -21,6 +21,25 @@ from ebspub.store import tables
 from ebspub.store.records import Job, Lease
 
 _JOBS = tables.jobs
+_HELD = sa.select(_JOBS.c.epoch, _JOBS.c.lease_owner, _JOBS.c.lease_until, _JOBS.c.ended_at).where(
+    _JOBS.c.id == sa.bindparam("job_id")
+)
+_TAKE = (
+    _JOBS.update()
+    .where(_JOBS.c.id == sa.bindparam("its_id"), _JOBS.c.epoch == sa.bindparam("its_epoch"), _JOBS.c.ended_at.is_(None))
+    .values(
+        {
+            name: sa.bindparam(name)
+            for name in ("lease_owner", "lease_until", "epoch", "status", "updated_at", "step_started_at")
+        }
+    )
+)
+_RENEW = (
+    _JOBS.update()
+    .where(_JOBS.c.lease_owner == sa.bindparam("its_owner"), _JOBS.c.id.in_(sa.bindparam("job_ids", expanding=True)))
+    .values(lease_until=sa.bindparam("until"))
+    .returning(_JOBS.c.id, _JOBS.c.epoch, _JOBS.c.cancel_requested)
+)
 Dead = Callable[[str], bool]
 #: The start time of a process where the system does not tell it (no /proc).
 _UNKNOWN = "0"
@@ -60,44 +79,37 @@ def claim(
 
     ``status`` is the job's new status: running or cancelling.
     """
-    query = sa.select(_JOBS.c.epoch, _JOBS.c.lease_owner, _JOBS.c.lease_until, _JOBS.c.ended_at)
-    row = conn.execute(query.where(_JOBS.c.id == job_id)).first()
+    row = conn.execute(_HELD, {"job_id": job_id}).first()
     if row is None or row.ended_at is not None:
         return None
     if row.lease_owner not in (None, owner) and row.lease_until > now and not dead(row.lease_owner):
         return None
     lease = Lease(owner, until, row.epoch + 1)
-    statement = (
-        _JOBS.update()
-        .where(_JOBS.c.id == job_id, _JOBS.c.epoch == row.epoch, _JOBS.c.ended_at.is_(None))
-        .values(
-            lease_owner=owner,
-            lease_until=until,
-            epoch=lease.epoch,
-            status=status.value,
-            updated_at=now,
-            # The step's limit is counted anew: nobody was at the job for an unknown time.
-            step_started_at=now,
-        )
-    )
-    return lease if conn.execute(statement).rowcount == 1 else None
+    told = {
+        "its_id": job_id,
+        "its_epoch": row.epoch,
+        "lease_owner": owner,
+        "lease_until": until,
+        "epoch": lease.epoch,
+        "status": status.value,
+        "updated_at": now,
+        # The step's limit is counted anew: nobody was at the job for an unknown time.
+        "step_started_at": now,
+    }
+    return lease if conn.execute(_TAKE, told).rowcount == 1 else None
 
 
-def renew(conn: sa.Connection, owner: str, leases: Collection[tuple[str, int]], until: float) -> set[str]:
-    """Extend leases, given as (job id, epoch); return the ids of the jobs that are still this owner's."""
+def renew(conn: sa.Connection, owner: str, leases: Collection[tuple[str, int]], until: float) -> dict[str, bool]:
+    """Extend leases, given as (job id, epoch).
+
+    Returns the jobs that are still this owner's, each with whether somebody asked to cancel it.
+    """
     if not leases:
-        return set()
-    statement = _JOBS.update().where(_JOBS.c.lease_owner == owner, _JOBS.c.id.in_([job for job, _ in leases]))
-    conn.execute(statement.values(lease_until=until))
-    query = sa.select(_JOBS.c.id, _JOBS.c.epoch).where(_JOBS.c.lease_owner == owner)
+        return {}
+    told = {"its_owner": owner, "job_ids": [job for job, _ in leases], "until": until}
     ours = set(leases)
-    return {row.id for row in conn.execute(query) if (row.id, row.epoch) in ours}
-
-
-def cancellations(conn: sa.Connection, job_ids: Sequence[str]) -> set[str]:
-    """Return those of ``job_ids`` that somebody asked to cancel."""
-    query = sa.select(_JOBS.c.id).where(_JOBS.c.id.in_(job_ids), _JOBS.c.cancel_requested)
-    return {row.id for row in conn.execute(query)}
+    rows = conn.execute(_RENEW, told).all()
+    return {row.id: row.cancel_requested for row in rows if (row.id, row.epoch) in ours}
 
 
 @lru_cache(maxsize=1)

@@ -14,6 +14,7 @@ from ebspub.store import migrate, tables
 from ebspub.store.database import connect, insert_if_absent, reading, sqlite_file, told
 
 _META = tables.meta
+_KNOWN = sa.select(_META.c.value).where(_META.c.key == sa.bindparam("key"))
 
 
 class Store:
@@ -27,7 +28,7 @@ class Store:
         self.url = url
         self.engine = engine
         with self.read() as conn:
-            found = conn.execute(sa.select(_META.c.value).where(_META.c.key == "store_id")).scalar()
+            found = conn.execute(_KNOWN, {"key": "store_id"}).scalar()
         self.id: str = found or self._name_it()
 
     @classmethod
@@ -59,7 +60,7 @@ class Store:
     def remember(self, key: str, value: str) -> str:
         """Write a fact about the database down unless it is known already; return what is known."""
         with self.write() as conn:
-            known = conn.execute(sa.select(_META.c.value).where(_META.c.key == key)).scalar()
+            known = conn.execute(_KNOWN, {"key": key}).scalar()
             if known is None:
                 conn.execute(_META.insert(), {"key": key, "value": value})
                 return value
@@ -90,4 +91,4 @@ class Store:
     def _name_it(self) -> str:
         with self.write() as conn:
             insert_if_absent(conn, _META, {"key": "store_id", "value": uuid.uuid4().hex[:16]}, unique=("key",))
-            return str(conn.execute(sa.select(_META.c.value).where(_META.c.key == "store_id")).scalar_one())
+            return str(conn.execute(_KNOWN, {"key": "store_id"}).scalar_one())

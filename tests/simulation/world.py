@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import sqlalchemy as sa
 
@@ -27,6 +27,7 @@ from tests.simulation.builders import SimulatedShell
 from tests.simulation.chaos import Chaos, Killed, VirtualClock, Weather
 from tests.simulation.clients import SimulatedClients
 from tests.simulation.ec2 import Region
+from tests.simulation.lean import Connection
 
 SHA256 = "5" * 64
 #: In how many histories a stranger's AMI holds the name of a job.
@@ -48,24 +49,41 @@ class InlineExecutor:
 
 
 class SimulatedStore(Store):
-    """The real store; before and after each commit of a writer the process may die or stand still."""
+    """The real store; before and after each commit of a writer the process may die or stand still.
+
+    ``lean``: its statements run on SQLite without SQLAlchemy's connections around them.
+    """
 
     chaos: Chaos | None = None
+    lean: Connection | None = None
 
     @contextmanager
     def write(self) -> Iterator[sa.Connection]:
         if self.chaos is not None:
             self.chaos.moment("before a commit")
-        with super().write() as conn:
+        with self.calm_write() as conn:
             yield conn
         if self.chaos is not None:
             self.chaos.moment("after a commit")
+
+    @contextmanager
+    def calm_write(self) -> Iterator[sa.Connection]:
+        """A writer to whom nothing happens."""
+        with super().write() if self.lean is None else self.lean.transaction("BEGIN IMMEDIATE") as conn:
+            yield cast("sa.Connection", conn)
+
+    @contextmanager
+    def read(self) -> Iterator[sa.Connection]:
+        with super().read() if self.lean is None else self.lean.transaction("BEGIN") as conn:
+            yield cast("sa.Connection", conn)
 
 
 class World:
     """Regions, a store, and the publishers that work on them."""
 
-    def __init__(self, seed: int, *, regions: int = 1, jobs_each: int = 1, weather: Weather | None = None) -> None:
+    def __init__(
+        self, seed: int, *, regions: int = 1, jobs_each: int = 1, weather: Weather | None = None, lean: bool = True
+    ) -> None:
         self.rng = random.Random(seed)
         self.clock = VirtualClock()
         self.chaos = Chaos(self.rng, self.clock, weather or Weather.draw(self.rng))
@@ -73,7 +91,7 @@ class World:
         names = [f"sim-{number}" for number in range(regions)]
         self.regions = {name: Region(name, self.chaos) for name in names}
         self.clients = SimulatedClients(self.regions)
-        self.store = open_store()
+        self.store = open_store(lean=lean)
         self.store.chaos = self.chaos
         self.keyring = FixedKeys()
         self.specs = [job_spec(name, number) for name in names for number in range(jobs_each)]
@@ -112,7 +130,7 @@ class World:
 
     def plan(self) -> None:
         """Write the jobs down."""
-        with Store.write(self.store) as conn:
+        with self.store.calm_write() as conn:
             for spec in self.specs:
                 if jobs.add(conn, spec, self.clock.now()):
                     events.add(conn, spec.job_id, self.clock.now(), attempt=1, epoch=0, action="planned")
@@ -149,13 +167,12 @@ class World:
                 self._depth = 0
 
     def _resume_failed(self) -> None:
-        with Store.write(self.store) as conn:
+        with self.store.calm_write() as conn:
             values: dict[str, Any] = {"status": Status.WAITING.value, "retries": 0, "not_before": 0.0}
-            failed = tables.jobs.c.status == Status.FAILED.value
-            for row in conn.execute(sa.select(tables.jobs).where(failed)).mappings().all():
-                facts = {key: value for key, value in row["facts"].items() if key != "gave_up"}
-                more = {"attempt_base": row["attempt"], "step_started_at": None, "facts": facts}
-                conn.execute(tables.jobs.update().where(tables.jobs.c.id == row["id"]).values(**values, **more))
+            for job in jobs.find(conn, statuses=[Status.FAILED]):
+                facts = {key: value for key, value in job.facts.items() if key != "gave_up"}
+                more = {"attempt_base": job.attempt, "step_started_at": None, "facts": facts}
+                conn.execute(tables.jobs.update().where(tables.jobs.c.id == job.id).values(**values, **more))
 
     def history(self, *, starts: int = 30) -> None:
         """Start publishers until everything has ended; the last ones have good weather."""
@@ -248,9 +265,9 @@ class World:
         return wrong
 
 
-def run(seed: int, weather: Weather | None = None) -> tuple[World, list[str]]:
+def run(seed: int, weather: Weather | None = None, *, lean: bool = True) -> tuple[World, list[str]]:
     """Play the history of a seed; return its world and what it violates."""
-    world = World(seed, weather=weather)
+    world = World(seed, weather=weather, lean=lean)
     world.history()
     return world, world.violations()
 
@@ -281,25 +298,27 @@ class FixedKeys(Keyring):
 
 
 @cache
-def _memory() -> tuple[sa.Engine, bytes]:
-    """Return this process's one engine, and a database with empty tables as SQLite serializes it.
+def _memory() -> tuple[sa.Engine, Connection, bytes]:
+    """Return this process's one engine, its connection, and a database with empty tables as SQLite serializes it.
 
     Making tables, and compiling every statement anew for an engine, takes longer than a short history.
     """
     engine = connect("sqlite://")
     with engine.begin() as conn:
         tables.metadata.create_all(conn)
+        conn.execute(tables.meta.insert(), {"key": "store_id", "value": "simulated"})
     with engine.connect() as conn:
-        return engine, bytes(conn.connection.driver_connection.serialize())  # type: ignore[union-attr]
+        driver: Any = conn.connection.driver_connection
+        return engine, Connection(driver), bytes(driver.serialize())
 
 
-def open_store() -> SimulatedStore:
+def open_store(*, lean: bool = True) -> SimulatedStore:
     """Return an empty store in memory; the store of an earlier world is gone."""
-    engine, empty = _memory()
-    raw = engine.raw_connection()
-    raw.driver_connection.deserialize(empty)  # type: ignore[union-attr]
-    raw.close()
-    return SimulatedStore("sqlite://", engine)
+    engine, connection, empty = _memory()
+    connection.raw.deserialize(empty)
+    store = SimulatedStore("sqlite://", engine)
+    store.lean = connection if lean else None
+    return store
 
 
 def job_spec(region: str, number: int) -> JobSpec:

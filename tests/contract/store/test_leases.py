@@ -120,9 +120,9 @@ def test_a_process_renews_what_is_still_its_own(store: Store) -> None:
     assert take(store, theirs, owner="other", now=NOW + 60)
     assert take(store, again)  # in a later life: not the lease that is renewed here
     with store.write() as conn:
-        assert leases.renew(conn, "publisher-one", held, FAR) == {mine}
-        assert leases.renew(conn, "publisher-one", [], FAR) == set()
-        assert leases.renew(conn, "nobody", held, FAR) == set()
+        assert leases.renew(conn, "publisher-one", held, FAR) == {mine: False}
+        assert leases.renew(conn, "publisher-one", [], FAR) == {}
+        assert leases.renew(conn, "nobody", held, FAR) == {}
     assert job_of(store, mine).lease == Lease("publisher-one", FAR, 1)
     assert job_of(store, theirs).lease == Lease("other", NOW + 120, 2)
 
@@ -132,18 +132,18 @@ def test_renewing_leaves_the_jobs_alone_that_it_does_not_name(store: Store) -> N
     assert take(store, first)
     assert take(store, second)
     with store.write() as conn:
-        assert leases.renew(conn, "publisher-one", {(first, 1)}, FAR) == {first}
+        assert leases.renew(conn, "publisher-one", {(first, 1)}, FAR) == {first: False}
     assert job_of(store, second).lease == Lease("publisher-one", NOW + 60, 1)
 
 
-def test_cancellations_are_those_of_the_jobs_asked_for(store: Store) -> None:
-    first, second, _ = plan(store, spec("1"), spec("2"), spec("3"))
+def test_renewing_tells_which_jobs_somebody_asked_to_cancel(store: Store) -> None:
+    first, second, third = plan(store, spec("1"), spec("2"), spec("3"))
+    for job_id in (first, second):
+        assert take(store, job_id)
     with store.write() as conn:
-        for job_id in (first, second):
+        for job_id in (second, third):
             assert jobs.request_cancel(conn, job_id, NOW)
-    with store.read() as conn:
-        assert leases.cancellations(conn, [second, spec("3").job_id]) == {second}
-        assert leases.cancellations(conn, []) == set()
+        assert leases.renew(conn, "publisher-one", {(first, 1), (second, 1)}, FAR) == {first: False, second: True}
 
 
 # The dead ----------------------------------------------------------------------------------------------------------
