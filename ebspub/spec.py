@@ -30,11 +30,16 @@ class Document(BaseModel):
 class Source(Document):
     """The published artefact that a build starts from."""
 
-    url: str = Field(description="http(s) URL from which the builder downloads the artefact.")
+    url: str = Field(description="http(s) URL from which the artefact is downloaded; file:/// for one of this host.")
     sha256: str | None = Field(default=None, description="Expected SHA-256 of the artefact, 64 hex digits.")
     sums_url: str | None = Field(
         default=None, description="URL of a SHA256SUMS file that names the artefact; used where sha256 is absent."
     )
+    verify: Literal["signature", "sha256", "none"] = Field(
+        default="sha256",
+        description="What proved the artefact: a signed SHA256SUMS, a checksum, or nothing because `none` was written.",
+    )
+    signer: str | None = Field(default=None, description="Fingerprint of the OpenPGP key that signed SHA256SUMS.")
 
 
 class Builder(Document):
@@ -67,6 +72,8 @@ class Volume(Document):
     type: Literal["standard", "gp2", "gp3", "io1", "io2"] = "gp3"
     iops: int | None = Field(default=None, ge=100)
     throughput: int | None = Field(default=None, ge=125, description="MiB/s, gp3 only.")
+    encrypted: bool = Field(default=False, description="Whether the volume, and so its snapshot, is encrypted.")
+    kms_key: str | None = Field(default=None, description="KMS key (id, ARN or alias); None: the account's for EBS.")
 
 
 class Registration(Document):
@@ -87,8 +94,11 @@ class Registration(Document):
     sriov: bool = False
     boot_mode: Literal["legacy-bios", "uefi", "uefi-preferred"] | None = None
     imds: Literal["v1.0", "v2.0"] | None = None
+    tpm: Literal["v2.0"] | None = None
+    uefi_data: str | None = Field(default=None, description="Base64 of the UEFI variable store.")
 
 
+Method = Literal["filesystem", "disk", "direct"]
 Tags = Annotated[dict[str, str], Field(default_factory=dict)]
 
 
@@ -126,7 +136,11 @@ class JobSpec(Document):
     builder: Builder
     volume: Volume
     registration: Registration
-    method: Literal["filesystem"] = "filesystem"
+    method: Method = "filesystem"
+    grow: bool = Field(default=True, description="disk, direct: root partition and file system fill the volume.")
+    parent: Literal["none", "previous"] = Field(
+        default="none", description="direct: what a snapshot is a change of: nothing, or the build published before."
+    )
     tags: Tags
     limits: Limits = Limits()
 

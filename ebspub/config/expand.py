@@ -249,6 +249,8 @@ def expand(cell: Cell) -> JobSpec | None:
         "volume": volume,
         "registration": _registration(cell, volume),
         "method": cell.build.method,
+        "grow": cell.build.grow,
+        "parent": cell.build.parent,
         "tags": _tags(cell),
         "limits": cell.config.limits.document(),
     }

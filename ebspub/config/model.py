@@ -17,7 +17,7 @@ from sqlalchemy.engine import URL, make_url
 
 from ebspub.config import values as v
 from ebspub.errors import ConfigError
-from ebspub.spec import Arch, Limits
+from ebspub.spec import Arch, Limits, Method
 
 T = TypeVar("T")
 VolumeType = Literal["standard", "gp2", "gp3", "io1", "io2"]
@@ -202,7 +202,11 @@ class Build(Table):
     description: v.Template | None = Field(
         default=None, description="AMI description, a template; default: Ubuntu's convention"
     )
-    method: Literal["filesystem"] = Field(default="filesystem", description="how the volume is filled")
+    method: Method = Field(default="filesystem", description="how the volume is filled")
+    grow: bool = Field(default=True, description="disk, direct: root partition and file system fill the volume")
+    parent: Literal["none", "previous"] = Field(
+        default="none", description='direct: "previous" sends only what changed since the build published before'
+    )
     source: SourceTable = Field(description="the artefact to start from ([builds.source])")
     builder: BuilderTable | None = Field(default=None, description="overrides of [builder]")
     volume: VolumeTable | None = Field(default=None, description="overrides of [volume]")
