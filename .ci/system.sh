@@ -96,6 +96,12 @@ need_check() {
 }
 
 need_test() {
+    need sgdisk gdisk    # says whether a moved GPT is right
+    need qemu-img qemu-utils
+    need pigz pigz
+    need xz xz-utils
+    need zstd zstd
+    need bzip2 bzip2
     need qemu-system-x86_64 qemu-system-x86 # boots what was published
     need_file /usr/share/OVMF/OVMF_CODE_4M.fd ovmf # boots it with UEFI
     need debootstrap debootstrap            # a real root file system
@@ -103,6 +109,13 @@ need_test() {
     need getfacl acl
     need setcap libcap2-bin
     need mkfs.xfs xfsprogs
+    need mkfs.btrfs btrfs-progs
+    need mksquashfs squashfs-tools
+    need mkfs.vfat dosfstools
+    need mcopy mtools
+    need grub-mkconfig grub-common # boot loaders of small test images
+    need_file /usr/lib/grub/i386-pc/kernel.img grub-pc-bin
+    need_file /usr/lib/grub/x86_64-efi/kernel.img grub-efi-amd64-bin
     need strace strace
     need openssl openssl # certificates of test servers
     need_postgresql

@@ -20,6 +20,9 @@ EC2_ARCHITECTURE: dict[str, Literal["x86_64", "arm64", "i386"]] = {
     "i386": "i386",
 }
 
+#: Volume types that are told how many IOPS to have; gp3 has 3000 untold.
+PROVISIONED = frozenset({"gp3", "io1", "io2"})
+
 
 class Document(BaseModel):
     """A frozen value; unknown keys are refused."""
@@ -40,6 +43,16 @@ class Source(Document):
         description="What proved the artefact: a signed SHA256SUMS, a checksum, or nothing because `none` was written.",
     )
     signer: str | None = Field(default=None, description="Fingerprint of the OpenPGP key that signed SHA256SUMS.")
+    signature_url: str | None = Field(
+        default=None, description="URL of the detached signature of sums_url or index; None: the file carries its own."
+    )
+    keyring: str | None = Field(default=None, description="File of the OpenPGP keys that may sign.")
+    fingerprint: str | None = Field(
+        default=None, description="The one key of the keyring that may sign, 40 hex digits."
+    )
+    index: str | None = Field(default=None, description="URL of the simplestreams index that `url` was found in.")
+    product: str | None = Field(default=None, description="Id of the product in the index.")
+    item: str | None = Field(default=None, description="Name or ftype of the product's item.")
 
 
 class Builder(Document):
@@ -63,6 +76,7 @@ class Builder(Document):
         default=None, description="IAM instance profile name, if the builder needs one."
     )
     dead_man: int = Field(default=1800, ge=60, description="Seconds without a publisher after which it shuts down.")
+    http_proxy: str | None = Field(default=None, description="Proxy through which it downloads, a URL.")
 
 
 class Volume(Document):
@@ -95,7 +109,9 @@ class Registration(Document):
     boot_mode: Literal["legacy-bios", "uefi", "uefi-preferred"] | None = None
     imds: Literal["v1.0", "v2.0"] | None = None
     tpm: Literal["v2.0"] | None = None
-    uefi_data: str | None = Field(default=None, description="Base64 of the UEFI variable store.")
+    uefi_data: str | None = Field(
+        default=None, repr=False, max_length=64000, description="Base64 of the UEFI variable store."
+    )
 
 
 Method = Literal["filesystem", "disk", "direct"]

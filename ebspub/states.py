@@ -69,8 +69,13 @@ _BACK: list[dict[str, Any]] = [
         "source": [State.LAUNCHED, State.ATTACHED, State.POPULATED],
         "dest": State.PENDING,
     },
-    # A lost snapshot, its volume already deleted: everything but the identity is gone.
-    {"trigger": "lose_snapshot", "source": [State.POPULATED, State.SNAPSHOTTED], "dest": State.PENDING},
+    # A lost snapshot, its volume already deleted: everything but the identity is gone. Out of attached: the direct
+    # method's, which is still being written and which EC2 gave up.
+    {
+        "trigger": "lose_snapshot",
+        "source": [State.ATTACHED, State.POPULATED, State.SNAPSHOTTED],
+        "dest": State.PENDING,
+    },
     # The AMI exists: another database, or an earlier life of this one, registered it.
     {"trigger": "adopt", "source": [s for s in State if s is not State.REGISTERED], "dest": State.REGISTERED},
 ]

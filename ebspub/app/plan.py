@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
@@ -25,7 +25,7 @@ class Action(StrEnum):
     ADOPT = "adopt"  #: this very build is registered already: record it
     SKIP = "skip"  #: registered, or cancelled by somebody
     BUSY = "busy"  #: another living process drives it
-    REFUSE = "refuse"  #: its AMI name belongs to another image
+    REFUSE = "refuse"  #: its AMI name belongs to another image, or its method cannot publish what the artefact is
     UNKNOWN = "unknown"  #: the region did not answer
 
 
@@ -38,8 +38,17 @@ class Planned:
     reason: str
 
 
-def plan(specs: Sequence[JobSpec], store: Store | None, clients: Clients, now: float) -> list[Planned]:
-    """Return what would be done with each job, in the order given; regions are asked side by side."""
+def plan(
+    specs: Sequence[JobSpec],
+    store: Store | None,
+    clients: Clients,
+    now: float,
+    unfit: Mapping[str, str] | None = None,
+) -> list[Planned]:
+    """Return what would be done with each job, in the order given; regions are asked side by side.
+
+    ``unfit``: jobs that their method cannot publish, and why (:mod:`ebspub.app.fitness`).
+    """
     known: dict[str, Job] = {}
     if store is not None:
         with store.read() as conn:
@@ -49,7 +58,9 @@ def plan(specs: Sequence[JobSpec], store: Store | None, clients: Clients, now: f
     with ThreadPoolExecutor(max_workers=16) as pool:
         looks = dict(zip(regions, pool.map(_looker(fresh, clients), regions), strict=True))
     return [
-        _of_job(known[spec.job_id], now) if spec.job_id in known else _of_new(spec, looks[spec.region])
+        _of_job(known[spec.job_id], now)
+        if spec.job_id in known
+        else _of_new(spec, looks[spec.region], (unfit or {}).get(spec.job_id))
         for spec in specs
     ]
 
@@ -81,14 +92,16 @@ def _of_job(job: Job, now: float) -> Planned:
     return Planned(spec, Action.RESUME, f"{job.state}")
 
 
-def _of_new(spec: JobSpec, found: list[Image] | AwsError) -> Planned:
+def _of_new(spec: JobSpec, found: list[Image] | AwsError, unfit: str | None = None) -> Planned:
+    if unfit is not None:
+        return Planned(spec, Action.REFUSE, unfit)
     if isinstance(found, AwsError):
         return Planned(spec, Action.UNKNOWN, found.what)
     for image in found:
         if image.name != spec.registration.name:
             continue
         ours = image.tags.get(tags.JOB) == spec.job_id
-        if ours and (spec.source.sha256 is None or image.tags.get(tags.SOURCE) == spec.source.sha256):
+        if ours and tags.is_from(image.tags, spec.source):
             return Planned(spec, Action.ADOPT, f"registered as {image.id}, not yet in this database")
         return Planned(spec, Action.REFUSE, f"the name {image.name!r} is taken by {image.id}, which is another build")
     return Planned(spec, Action.PUBLISH, "nothing of it is there yet")

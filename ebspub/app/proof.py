@@ -6,20 +6,18 @@ A build whose list of checksums cannot be had stops nobody else's jobs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from ebspub.errors import SourceError
-from ebspub.source.resolve import resolve
+from ebspub.source.resolve import Fetch, Reader
 from ebspub.spec import JobSpec
 from ebspub.store import Store, jobs
-
-Fetch = Callable[[str], bytes]
 
 
 def proved(
     specs: Sequence[JobSpec], store: Store | None, fetch: Fetch
 ) -> tuple[tuple[JobSpec, ...], tuple[SourceError, ...]]:
-    """Return ``specs`` with the checksums of their sources, and what kept others from having one.
+    """Return ``specs`` with what proves their sources, and what kept others from being proved.
 
     A job that was planned before keeps the proof it has where its list cannot be had now; one that was not is left out.
     """
@@ -27,7 +25,7 @@ def proved(
     if store is not None:
         with store.read() as conn:
             known = {job.id: job for job in jobs.find(conn, ids=[spec.job_id for spec in specs])}
-    remember = _Once(fetch)
+    reader = Reader(_Once(fetch))
     found: list[JobSpec] = []
     failures: dict[str, SourceError] = {}
     for spec in specs:
@@ -36,7 +34,7 @@ def proved(
             found.append(spec)
             continue
         try:
-            found += resolve([spec], remember)
+            found.append(spec.model_copy(update={"source": reader.proved(spec)}))
         except SourceError as error:
             if job is not None:
                 found.append(job.spec)

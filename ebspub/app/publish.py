@@ -54,7 +54,7 @@ def run(runtime: Runtime, specs: Sequence[JobSpec], listen: Listener) -> Result:
     fresh = [spec for spec in specs if spec.job_id not in known]
     begun = [job for job in known.values() if not job.ended]
     if fresh or begun:  # What is wrong with credentials or keys is told before anything is written down.
-        _check_accounts(runtime, begun)
+        check_accounts(runtime, begun)
         for spec in fresh:
             _account(runtime, spec.region)
         _ = runtime.keyring
@@ -78,7 +78,8 @@ def _respecify(conn: sa.Connection, job: Job, spec: JobSpec, now: float) -> None
         return
     untouched = job.state is State.PENDING and not job.live()
     wanted = spec if untouched else job.spec.model_copy(update={"builder": spec.builder, "limits": spec.limits})
-    if wanted == job.spec or wanted.source.sha256 is None:
+    unproved = wanted.source.sha256 is None and wanted.source.verify != "none"
+    if wanted == job.spec or unproved:
         return
     if jobs.respecify(conn, job, wanted, now):
         changed = sorted(name for name in JobSpec.model_fields if getattr(wanted, name) != getattr(job.spec, name))
@@ -131,7 +132,7 @@ def _drive(
     todo = [job for job in wanted if not job.ended or again(job)]
     result = Result()
     if todo:
-        accounts = _check_accounts(runtime, todo)
+        accounts = check_accounts(runtime, todo)
         executor = ThreadPoolExecutor(max_workers=runtime.config.engine.workers, thread_name_prefix="ebspub")
         scheduler = runtime.scheduler(listen, executor)
         for job in todo:
@@ -190,7 +191,7 @@ def _revive(job: Job) -> dict[str, Any]:
     return {**again, "ended_at": None, "cancel_requested": False, "error": None, "not_before": 0.0}
 
 
-def _check_accounts(runtime: Runtime, todo: Sequence[Job]) -> dict[str, str]:
+def check_accounts(runtime: Runtime, todo: Sequence[Job]) -> dict[str, str]:
     """Return the account of each job's credentials; a job begun in another account is not touched.
 
     With the wrong credentials everything of a job would look lost, and it would be made again elsewhere.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ebspub.clock import isoformat
+from ebspub.spec import Source
 from ebspub.states import STEP_AFTER, State, Status
 from ebspub.store import Effect, Event, Job, Resource, leases
 
@@ -40,6 +41,7 @@ def job_document(job: Job, now: float) -> dict[str, Any]:
         "region": spec.region,
         "account": job.account,
         "name": spec.registration.name,
+        "source": source_document(spec.source),
         "state": job.state.value,
         "status": effective_status(job, now),
         "step": step_under_way(job),
@@ -56,6 +58,11 @@ def job_document(job: Job, now: float) -> dict[str, Any]:
         "updated_at": isoformat(job.updated_at),
         "ended_at": None if job.ended_at is None else isoformat(job.ended_at),
     }
+
+
+def source_document(source: Source) -> dict[str, Any]:
+    """Return a source as JSON. ``verify``: what proved it (signature, sha256, none); ``signer``: by which key."""
+    return {name: getattr(source, name) for name in ("url", "sha256", "verify", "signer", "sums_url", "index")}
 
 
 def _error(job: Job) -> dict[str, Any] | None:

@@ -17,10 +17,11 @@ from ebspub.engine.driver import Listener, Tools
 from ebspub.engine.scheduler import Pace, Scheduler
 from ebspub.engine.shells import Shells
 from ebspub.errors import ConfigError
+from ebspub.populate.direct import Uploader
 from ebspub.remote.keys import Keyring
 from ebspub.remote.shell import Shell
 from ebspub.remote.ssh import connect
-from ebspub.steps import CANCEL, STEPS
+from ebspub.steps import CANCEL, STEPS, WAYS
 from ebspub.store import Job, Store
 from ebspub.store.leases import this_process
 
@@ -80,6 +81,8 @@ class Runtime:
             lease_time=lease,
             listen=listen,
             stopping=self.stop.event.is_set,
+            ways=WAYS,
+            uploads=Uploader(self.config.state_folder() / "work", self.clock, self.stop.event.is_set),
         )
         pace = Pace(poll_interval=self.config.engine.poll_interval, renew_interval=lease / 3)
         scheduler = Scheduler(tools, self.clients, executor, owner=this_process(), pace=pace)

@@ -19,21 +19,29 @@ from ebspub import __version__
 from ebspub.aws.failures import AwsError, calling
 
 if TYPE_CHECKING:
+    from mypy_boto3_ebs import EBSClient
     from mypy_boto3_ec2 import EC2Client
     from mypy_boto3_ssm import SSMClient
 
 _TIMEOUTS = {"connect_timeout": 10, "read_timeout": 60}
 _AGENT = f"ebspub/{__version__}"
+#: How many blocks an upload puts at a time, and how many uploads a process has at a time: more would share one line.
+PUTS = 32
+UPLOADS = 3
 
 
 @dataclass(frozen=True)
 class RegionClients:
-    """The clients of one region: ``reader`` may repeat a call by itself, ``writer`` never does."""
+    """The clients of one region: ``reader`` may repeat a call by itself, ``writer`` and ``ebs`` never do.
+
+    ``ebs``: the EBS direct APIs, with as many connections as blocks are put at a time.
+    """
 
     region: str
     reader: EC2Client
     writer: EC2Client
     ssm: SSMClient
+    ebs: EBSClient
 
 
 class Clients(Protocol):
@@ -75,6 +83,9 @@ class BotoClients:
             **_TIMEOUTS,  # type: ignore[arg-type]
         )
 
+        # Whoever puts a block repeats it: botocore would, too, but nobody could stop it meanwhile.
+        self._putting = self._writing.merge(Config(max_pool_connections=PUTS * UPLOADS, read_timeout=20))
+
     def region(self, region: str) -> RegionClients:
         """Return the clients of ``region``."""
         # boto3 sessions are not thread-safe while they make clients; the clients themselves are.
@@ -86,6 +97,7 @@ class BotoClients:
                         reader=self._session.client("ec2", region_name=region, config=self._reading),
                         writer=self._session.client("ec2", region_name=region, config=self._writing),
                         ssm=self._session.client("ssm", region_name=region, config=self._reading),
+                        ebs=self._session.client("ebs", region_name=region, config=self._putting),
                     )
             return self._regions[region]
 

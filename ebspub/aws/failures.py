@@ -55,8 +55,11 @@ _BY_CODE: dict[str, Cause] = {
     "EC2ThrottledException": Cause.THROTTLED,
     "SnapshotCreationPerVolumeRateExceeded": Cause.THROTTLED,
     "ConcurrentSnapshotLimitExceeded": Cause.THROTTLED,
+    "RequestThrottledException": Cause.THROTTLED,
+    "ConcurrentLimitExceededException": Cause.THROTTLED,
     "InternalError": Cause.TRANSIENT,
     "InternalFailure": Cause.TRANSIENT,
+    "InternalServerException": Cause.TRANSIENT,
     "ServiceUnavailable": Cause.TRANSIENT,
     "Unavailable": Cause.TRANSIENT,
     "RequestTimeout": Cause.TRANSIENT,
@@ -66,6 +69,7 @@ _BY_CODE: dict[str, Cause] = {
     "DependencyViolation": Cause.NOT_YET,
     "InvalidAMIID.Unavailable": Cause.NOT_YET,
     "InvalidSnapshot.InUse": Cause.NOT_YET,
+    "ResourceNotFoundException": Cause.NOT_YET,
     "InsufficientInstanceCapacity": Cause.CAPACITY,
     "InsufficientHostCapacity": Cause.CAPACITY,
     "InsufficientFreeAddressesInSubnet": Cause.CAPACITY,
@@ -77,6 +81,7 @@ _BY_CODE: dict[str, Cause] = {
     "InvalidPermission.Duplicate": Cause.DUPLICATE,
     "IdempotentParameterMismatch": Cause.TOKEN_SPENT,
     "IdempotentInstanceTerminated": Cause.TOKEN_SPENT,
+    "ConflictException": Cause.TOKEN_SPENT,
     "UnauthorizedOperation": Cause.PERMISSION,
     "AccessDenied": Cause.PERMISSION,
     "AccessDeniedException": Cause.PERMISSION,
@@ -90,6 +95,7 @@ _BY_CODE: dict[str, Cause] = {
     "ResourceLimitExceeded": Cause.QUOTA,
     "SecurityGroupLimitExceeded": Cause.QUOTA,
     "MaxConfigLimitExceededException": Cause.QUOTA,
+    "ServiceQuotaExceededException": Cause.QUOTA,
     "RequestExpired": Cause.CREDENTIALS,
     "ExpiredToken": Cause.CREDENTIALS,
     "ExpiredTokenException": Cause.CREDENTIALS,
@@ -131,7 +137,7 @@ class AwsError(EbspubError):
         """Whether EC2 says that the thing does not exist (or is not visible yet)."""
         if self.action == "DeregisterImage" and self.code == "InvalidAMIID.Unavailable":
             return True  # what EC2 says of an AMI that is deregistered already
-        return self.code.endswith(("NotFound", ".Unknown"))
+        return self.code.endswith(("NotFound", ".Unknown")) or self.code == "ResourceNotFoundException"
 
 
 #: Exceptions of a configuration without usable credentials.

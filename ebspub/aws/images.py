@@ -73,7 +73,8 @@ def get(ec2: EC2Client, image: str) -> Image | None:
 def register(ec2: EC2Client, registration: Registration, request: Mapping[str, Any], *, tags: Mapping[str, str]) -> str:
     """Register an AMI; return its id. The call takes no client token; its name is unique.
 
-    ``request``: snapshot, iops (for io1 and io2, which have no default).
+    ``request``: snapshot, iops and throughput (MiB/s) of the root volumes that are made from it. Of encryption nothing
+    is said: with a snapshot EC2 takes no word of it, and what is made of an encrypted one is encrypted.
     """
     root: dict[str, Any] = {
         "SnapshotId": request["snapshot"],
@@ -82,6 +83,8 @@ def register(ec2: EC2Client, registration: Registration, request: Mapping[str, A
     }
     if request.get("iops"):
         root["Iops"] = request["iops"]
+    if request.get("throughput"):
+        root["Throughput"] = request["throughput"]
     mappings: list[dict[str, Any]] = [{"DeviceName": registration.root_device, "Ebs": root}]
     mappings += [{"DeviceName": device, "VirtualName": name} for device, name in registration.ephemeral]
     arguments: dict[str, Any] = {
@@ -96,6 +99,8 @@ def register(ec2: EC2Client, registration: Registration, request: Mapping[str, A
         "RamdiskId": registration.ramdisk_id,
         "BootMode": registration.boot_mode,
         "ImdsSupport": registration.imds if registration.imds == "v2.0" else None,
+        "TpmSupport": registration.tpm,
+        "UefiData": registration.uefi_data,
         "EnaSupport": registration.ena or None,
         "SriovNetSupport": "simple" if registration.sriov else None,
     }

@@ -54,10 +54,13 @@ def describe(ec2: EC2Client, store: str, jobs: Sequence[str]) -> list[Instance]:
 def run(ec2: EC2Client, request: Mapping[str, Any], *, token: str, tags: Mapping[str, str], user_data: str) -> str:
     """Launch a builder; return its id.
 
-    ``request``: image, instance_type, zone, subnet, groups, public, root ({device, size} or None), profile. IMDSv2
-    only, hop limit 1; when it shuts itself down it terminates, so that the dead-man timer leaves nothing.
+    ``request``: image, instance_type, zone, subnet, groups, public, root ({device, size} or None), profile, old_imds
+    (for images whose cloud-init knows no IMDSv2). Else IMDSv2 only, hop limit 1; when it shuts itself down it
+    terminates, so that the dead-man timer leaves nothing.
     """
-    interface: dict[str, Any] = {"DeviceIndex": 0, "Groups": list(request["groups"]), "DeleteOnTermination": True}
+    interface: dict[str, Any] = {"DeviceIndex": 0, "DeleteOnTermination": True}
+    if request["groups"]:
+        interface["Groups"] = list(request["groups"])
     if request.get("public"):
         interface["AssociatePublicIpAddress"] = True
     if request.get("subnet"):
@@ -74,6 +77,8 @@ def run(ec2: EC2Client, request: Mapping[str, Any], *, token: str, tags: Mapping
         "MetadataOptions": {"HttpTokens": "required", "HttpPutResponseHopLimit": 1, "HttpEndpoint": "enabled"},
         "TagSpecifications": [specification(kind, tags) for kind in ("instance", "volume", "network-interface")],
     }
+    if request.get("old_imds"):
+        arguments["MetadataOptions"]["HttpTokens"] = "optional"
     if request.get("zone"):
         arguments["Placement"] = {"AvailabilityZone": request["zone"]}
     if request.get("profile"):
@@ -91,6 +96,18 @@ def terminate(ec2: EC2Client, instance: str) -> None:
     """Terminate a builder; calling it again is harmless."""
     with calling("TerminateInstances"):
         ec2.terminate_instances(InstanceIds=[instance])
+
+
+def stop(ec2: EC2Client, instance: str) -> None:
+    """Stop an instance: its root volume stays. Calling it again is harmless."""
+    with calling("StopInstances"):
+        ec2.stop_instances(InstanceIds=[instance])
+
+
+def start(ec2: EC2Client, instance: str) -> None:
+    """Start a stopped instance; its public address will be another."""
+    with calling("StartInstances"):
+        ec2.start_instances(InstanceIds=[instance])
 
 
 def console(ec2: EC2Client, instance: str) -> str:

@@ -46,6 +46,14 @@ def describe(ec2: EC2Client, store: str, jobs: Sequence[str]) -> list[Snapshot]:
     return [parse(item) for item in found]
 
 
+def get(ec2: EC2Client, snapshot: str) -> Snapshot | None:
+    """Return one snapshot of this account; None where there is none."""
+    with calling("DescribeSnapshots"):
+        wanted = [{"Name": "snapshot-id", "Values": [snapshot]}]
+        found = paged(ec2.describe_snapshots, "Snapshots", OwnerIds=["self"], Filters=wanted)
+    return parse(found[0]) if found else None
+
+
 def create(ec2: EC2Client, request: Mapping[str, Any], *, tags: Mapping[str, str]) -> str:
     """Snapshot a volume; return the snapshot's id. ``request``: volume, description. The call takes no client token."""
     with calling("CreateSnapshot"):

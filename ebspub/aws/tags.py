@@ -11,6 +11,8 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ebspub.spec import Source
+
 if TYPE_CHECKING:
     from mypy_boto3_ec2.literals import ResourceTypeType
     from mypy_boto3_ec2.type_defs import FilterTypeDef, TagSpecificationTypeDef, TagTypeDef
@@ -20,12 +22,48 @@ JOB = "ebspub:job"
 ATTEMPT = "ebspub:attempt"
 TOKEN = "ebspub:token"
 SOURCE = "ebspub:source-sha256"
+#: What proved the source, where that was not a checksum in the configuration: `signature`, or `none` for nothing.
+VERIFY = "ebspub:source-verify"
+#: Where nothing says which bytes the source has until a builder has measured them: digest of the URL they come from.
+ORIGIN = "ebspub:source-url-sha256"
+
+#: What was written, by the method that wrote it: `filesystem:` or `disk:` or `direct:` and a SHA-256 in hex.
+DIGEST = "ebspub:content-digest"
 
 
 def token(store: str, job: str, attempt: int, purpose: str) -> str:
     """Return the client token of one intent: deterministic, ASCII, at most 64 characters (EC2's limit)."""
     digest = hashlib.sha256("\0".join((store, job, str(attempt), purpose)).encode()).hexdigest()
     return f"ebspub-{digest[:40]}"
+
+
+def of_source(source: Source, measured: str | None) -> dict[str, str]:
+    """Return the tags that say what a job's resources are made from; ``measured`` is the builder's own SHA-256.
+
+    A document of a time before there were signatures says `sha256`, and gets the tags that it had then: a call that is
+    made again must say the same.
+    """
+    sha256 = source.sha256 or measured
+    found = {SOURCE: sha256} if sha256 else {}
+    if source.sha256 is None:
+        found[ORIGIN] = _digest(source.url)
+    return found if source.verify == "sha256" else {**found, VERIFY: source.verify}
+
+
+def of_content(method: str, facts: Mapping[str, Any]) -> dict[str, str]:
+    """Return the tag of an AMI that says what was written and compared; none where the facts hold no digest."""
+    digest = facts.get("digest")
+    return {DIGEST: f"{method}:{digest}"} if digest else {}
+
+
+def is_from(tags: Mapping[str, str], source: Source, measured: str | None = None) -> bool:
+    """Return whether what carries ``tags`` was made from ``source``: the same bytes; while unmeasured, the same URL."""
+    sha256 = source.sha256 or measured
+    return tags.get(SOURCE) == sha256 if sha256 else tags.get(ORIGIN) == _digest(source.url)
+
+
+def _digest(url: str) -> str:
+    return hashlib.sha256(url.encode()).hexdigest()
 
 
 def specification(kind: ResourceTypeType, tags: Mapping[str, str]) -> TagSpecificationTypeDef:

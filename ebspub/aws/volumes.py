@@ -45,7 +45,11 @@ def describe(ec2: EC2Client, store: str, jobs: Sequence[str]) -> list[Volume]:
 
 
 def create(ec2: EC2Client, request: Mapping[str, Any], *, token: str, tags: Mapping[str, str]) -> str:
-    """Create an empty volume; return its id. ``request``: zone, size (GiB), type, iops, throughput (MiB/s)."""
+    """Create an empty volume; return its id.
+
+    ``request``: zone, size (GiB), type, iops, throughput (MiB/s),
+    encrypted, kms_key.
+    """
     arguments: dict[str, Any] = {
         "AvailabilityZone": request["zone"],
         "Size": request["size"],
@@ -57,6 +61,10 @@ def create(ec2: EC2Client, request: Mapping[str, Any], *, token: str, tags: Mapp
         arguments["Iops"] = request["iops"]
     if request.get("throughput"):
         arguments["Throughput"] = request["throughput"]
+    if request.get("encrypted"):
+        arguments["Encrypted"] = True
+        if request.get("kms_key"):
+            arguments["KmsKeyId"] = request["kms_key"]
     with calling("CreateVolume"):
         return ec2.create_volume(**arguments)["VolumeId"]
 

@@ -86,3 +86,18 @@ def lines(jobs: Sequence[Document]) -> list[str]:
 def heading(jobs: Sequence[Document]) -> str:
     """Return the line above the jobs of one build."""
     return f"{group(jobs[0])} {jobs[0]['label']}: {plural(len(jobs), 'job')}, {counted(jobs)}"
+
+
+def proof(source: Document) -> str:
+    """Return what proves a source, in words; loud where nothing does."""
+    if source["verify"] == "signature":
+        return f"signed by {source['signer']}" if source["signer"] else "not looked at"
+    if source["verify"] == "none":
+        return 'NOT PROVED (verify = "none")'
+    return "sha256 in the configuration" if not source["sums_url"] else "sha256 in a list"
+
+
+def boot(instance_type: str, told: Document) -> str:
+    """Return the outcome of a test boot in words: `m5.large: verified, identity lucid 20101020, file kept`."""
+    how = told["message"] or f"identity {told['identity']}, file {told['file']}"
+    return f"{instance_type}: {told['result']} {told['at']}, {clean(how)}"

@@ -18,10 +18,22 @@ from ebspub.cli.run import run
 from ebspub.cli.show import show
 from ebspub.cli.status import status
 from ebspub.cli.sweep import sweep
+from ebspub.cli.verify import verify
 
 # Plain help: rich would fold the examples, and is slow to load.
 app = typer.Typer(name="ebspub", cls=Group, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
-for _command in (run, resume, status, show, plan, cancel, sweep, doctor, demo):  # a new command is one name here
+for _command in (
+    run,
+    resume,
+    status,
+    show,
+    plan,
+    cancel,
+    verify,
+    sweep,
+    doctor,
+    demo,
+):  # a new command is one name here
     app.command(cls=Command)(_command)
 app.add_typer(db.app)
 app.add_typer(localcloud.app)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from ebspub.cli.command import start_logging
 
 if TYPE_CHECKING:
     from ebspub.config import Config
+    from ebspub.source import Look
     from ebspub.spec import JobSpec
     from ebspub.store import Store
 
@@ -110,12 +111,86 @@ def require_store(config: Config, job_ids: Sequence[str]) -> None:
             raise UsageError(f"no such job: {', '.join(job_ids)}", todo=f"There is no state database at {where} yet.")
 
 
-def chosen_specs(config: Config, choice: Choice) -> tuple[JobSpec, ...]:
+@dataclass(frozen=True)
+class Found:
+    """The jobs asked for.
+
+    ``complete``: nothing was left out; ``current``: serials that were looked for, by build; ``unfit``: ids of those of
+    ``specs`` whose method cannot publish what their artefact is, and why.
+    """
+
+    specs: tuple[JobSpec, ...]
+    complete: bool
+    current: Mapping[str, str]
+    unfit: Mapping[str, str] = field(default_factory=dict)
+
+
+def found_specs(config: Config, choice: Choice) -> Found:
+    """Return the jobs of ``choice``, what proves them known; what cannot be found or proved is told and left out.
+
+    Looks at the places of publication only, and for jobs that have ended only for what is current. Raises UsageError,
+    ConfigError, StoreError, and SourceError where nothing is left.
+    """
+    from ebspub.app import current
+    from ebspub.app.fitness import refusals
+    from ebspub.config import searching
+    from ebspub.source import Look
+    from ebspub.source.head import head
+
+    look = Look()
+    asked = {"suites": choice.suites or (), "builds": choice.builds or (), "labels": choice.labels or ()}
+    wanted = () if choice.serials else searching(config, **asked)
+    serials, failures = current.serials(config, wanted, look)
+    if failures and len(failures) == len(wanted) and not _others(config, choice):
+        raise failures[0]
+    for failure in failures:
+        output.err(f"ebspub: {output.clean_lines(str(failure))}")
+    specs = chosen_specs(config, choice, serials)
+    with existing_store(config) as store:
+        older = current.unfinished(config, serials, store)
+        specs = (*specs, *(spec for spec in older if _meant(spec, choice)))
+        specs, all_proved = proved_specs(specs, store, look)
+    named = {f"{config.builds[i].suite} {config.builds[i].build}": serial for i, serial in serials.items()}
+        unfit = refusals(specs, store, head)
+    return Found(specs, all_proved and not failures, named, unfit)
+
+
+def fit(found: Found) -> tuple[JobSpec, ...]:
+    """Return the jobs that their methods can publish; the others are told. Raises ConfigError where none is left."""
+    wanted = tuple(spec for spec in found.specs if spec.job_id not in found.unfit)
+    reasons: dict[str, list[str]] = {}
+    for job_id, why in found.unfit.items():
+        reasons.setdefault(why, []).append(job_id)
+    lines = [f"{', '.join(job_ids)}: {why}" for why, job_ids in reasons.items()]
+    if found.unfit and not wanted:
+        raise ConfigError("the artefacts are not for the method", problems=lines, todo="Change method or source.")
+    for line in lines:
+        output.err(f"ebspub: refused: {output.clean_lines(line)}")
+    return wanted
+
+
+def _meant(spec: JobSpec, choice: Choice) -> bool:
+    return (not choice.archs or spec.arch in choice.archs) and (not choice.regions or spec.region in choice.regions)
+
+
+def _others(config: Config, choice: Choice) -> bool:
+    """Return whether there are builds of ``choice`` whose serial is in the file."""
+    return any(
+        build.fixed_serial
+        and (not choice.suites or build.suite in choice.suites)
+        and (not choice.builds or build.build in choice.builds)
+        and (not choice.labels or build.label in choice.labels)
+        for build in config.builds
+    )
+
+
+def chosen_specs(config: Config, choice: Choice, current: Mapping[int, str] | None = None) -> tuple[JobSpec, ...]:
     """Return the jobs of ``choice`` as configured, without a look at the network. Raises UsageError, ConfigError."""
     from ebspub.config import select
 
     return select(
         config,
+        current,
         suites=choice.suites or (),
         serials=choice.serials or (),
         archs=choice.archs or (),
@@ -125,15 +200,14 @@ def chosen_specs(config: Config, choice: Choice) -> tuple[JobSpec, ...]:
     )
 
 
-def proved_specs(specs: Sequence[JobSpec], store: Store | None) -> tuple[tuple[JobSpec, ...], bool]:
-    """Return ``specs`` with the checksums of their sources, and whether all have one; the others are told and left out.
+def proved_specs(specs: Sequence[JobSpec], store: Store | None, look: Look) -> tuple[tuple[JobSpec, ...], bool]:
+    """Return ``specs`` with what proves their sources, and whether all are proved; the others are told and left out.
 
     Raises SourceError where nothing is left.
     """
     from ebspub.app.proof import proved
-    from ebspub.source.fetch import fetch
 
-    found, failures = proved(specs, store, fetch)
+    found, failures = proved(specs, store, look)
     if failures and not found:
         raise failures[0]
     for failure in failures:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from ebspub.cli import options, output
+from ebspub.cli import describe, options, output
 
 if TYPE_CHECKING:
     from ebspub.app.plan import Planned
@@ -28,7 +29,8 @@ def plan(
     """Show what `ebspub run` would do, and why.
 
     Looks only: nothing is touched, nothing is written. Actions: publish, resume, adopt (this very build is registered
-    already), skip, busy (another process drives it), refuse (the AMI name belongs to another image), unknown (the
+    already), skip, busy (another process drives it), refuse (the AMI name belongs to another image, or the method
+    cannot publish what the artefact is), unknown (the
     region did not answer). Exits with 3 where a job is to be refused or is unknown.
 
     Examples:
@@ -37,32 +39,33 @@ def plan(
     """
     settings = options.configuration(ctx, config)
     choice = options.Choice(suite, serial, arch, region, build, label)
-    specs = options.chosen_specs(settings, choice)
-
     from ebspub.app.plan import Action
     from ebspub.app.plan import plan as look
     from ebspub.aws.clients import BotoClients
     from ebspub.clock import SystemClock
 
+    found = options.found_specs(settings, choice)
     with options.existing_store(settings) as store:
-        specs, all_proved = options.proved_specs(specs, store)
-        planned = look(specs, store, BotoClients(), SystemClock().now())
+        planned = look(found.specs, store, BotoClients(), SystemClock().now(), found.unfit)
     if as_json:
-        output.out_json({"jobs": [_document(each) for each in planned]})
+        output.out_json({"current": found.current, "jobs": [_document(each) for each in planned]})
     else:
         _print(planned)
-    if not all_proved or any(each.action in (Action.REFUSE, Action.UNKNOWN) for each in planned):
+        _print_sources(planned, found.current)
+    if not found.complete or any(each.action in (Action.REFUSE, Action.UNKNOWN) for each in planned):
         raise typer.Exit(3)
 
 
 def _document(planned: Planned) -> dict[str, Any]:
+    from ebspub.app.report import source_document
+
     spec = planned.spec
     names = ("suite", "build", "label", "serial", "version", "arch", "region")
     return {
         "id": spec.job_id,
         **{name: getattr(spec, name) for name in names},
         "name": spec.registration.name,
-        "source": {"url": spec.source.url, "sha256": spec.source.sha256},
+        "source": source_document(spec.source),
         "action": planned.action.value,
         "reason": planned.reason,
     }
@@ -76,3 +79,18 @@ def _print(planned: list[Planned]) -> None:
     actions = [each.action.value for each in planned]
     counts = ", ".join(f"{each} {actions.count(each)}" for each in dict.fromkeys(actions))
     output.out(f"{output.plural(len(planned), 'job')}: {counts}")
+
+
+def _print_sources(planned: list[Planned], current: Mapping[str, str]) -> None:
+    """Say which serials were found to be current, and what proves the artefact of each build and arch."""
+    from ebspub.app.report import source_document
+
+    for name, serial in current.items():
+        output.out(f"{name}: current is {serial}")
+    proofs: dict[str, str] = {}
+    for each in planned:
+        spec = each.spec
+        proof = describe.proof(source_document(spec.source))
+        proofs.setdefault(f"{spec.suite} {spec.build} {spec.serial} {spec.arch}", f"{spec.source.url}: {proof}")
+    for name, proof in proofs.items():
+        output.out(f"{name}: {output.clean(proof)}")

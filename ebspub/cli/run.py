@@ -38,13 +38,12 @@ def run(
     with watch() as signals:
         settings = options.configuration(ctx, config)
         choice = options.Choice(suite, serial, arch, region, build, label)
-        specs = options.chosen_specs(settings, choice)
-        with options.existing_store(settings) as store:
-            specs, all_proved = options.proved_specs(specs, store)
+        found = options.found_specs(settings, choice)
 
         from ebspub.app import publish
         from ebspub.cli.conduct import conduct
 
+        specs = options.fit(found)
         job_ids = [spec.job_id for spec in specs]
-        worst = 0 if all_proved else 3
+        worst = 0 if found.complete and not found.unfit else 3
         conduct(settings, job_ids, signals, lambda runtime, listen: publish.run(runtime, specs, listen), worst=worst)

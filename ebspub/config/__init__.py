@@ -9,19 +9,24 @@ without asking EC2 is judged here, so that a wrong file costs nothing.
 
 from ebspub.config.load import find, from_dict, load, parse, places
 from ebspub.config.model import Config
-from ebspub.config.plan import check, open_builds, select
+from ebspub.config.plan import check, open_builds, searching, select
 from ebspub.config.regions import partition_of, partitions
+from ebspub.config.sources import Lookout, beside, lookout
 
 __all__ = [
     "Config",
+    "Lookout",
+    "beside",
     "check",
     "find",
     "from_dict",
     "load",
+    "lookout",
     "open_builds",
     "parse",
     "partition_of",
     "partitions",
     "places",
+    "searching",
     "select",
 ]

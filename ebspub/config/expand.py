@@ -2,110 +2,36 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from ebspub.config import rules, templates
+from ebspub.config import rules, sources, templates
+from ebspub.config.cell import Cell
 from ebspub.config.layers import Layers
-from ebspub.config.model import Build, Config, PerArch, RegionTable
+from ebspub.config.model import PerArch
 from ebspub.config.problems import from_validation, quoted
 from ebspub.config.regions import partitions
-from ebspub.spec import EC2_ARCHITECTURE, Arch, JobSpec
+from ebspub.spec import EC2_ARCHITECTURE, JobSpec
 
 #: EC2 takes 50 tags a resource; these are left for the tool's own.
 MAX_TAGS = 40
 #: Client tokens have 64 ASCII characters at most, and a job's id is the readable part of everything we name.
 MAX_JOB_ID = 64
+#: RegisterImage: "UefiData: Length Constraints: Maximum length of 64000", in Base64.
+MAX_UEFI_DATA = 64000
 #: The network of a temporary security group that is never made, because groups are given: nobody's.
 _NOBODY = "127.0.0.1/32"
 _DEFAULT_TYPES: Mapping[str, tuple[str, ...]] = {"amd64": ("t3.medium",), "arm64": ("t4g.medium",)}
 #: Files are copied, not run: an i386 image is populated on an amd64 builder where there is none for i386.
 _BUILDER_ARCHES: Mapping[str, tuple[str, ...]] = {"i386": ("i386", "amd64")}
 
-
-@dataclass
-class Cell:
-    """Where a build, a region and an arch meet; ``problems`` collects what is wrong there."""
-
-    config: Config
-    index: int
-    region: str
-    arch: Arch
-    serial: str
-    problems: list[str] = field(default_factory=list)
-
-    @property
-    def build(self) -> Build:
-        return self.config.builds[self.index]
-
-    @property
-    def here(self) -> str:
-        """The build's path in the file."""
-        return f"builds[{self.index}]"
-
-    @property
-    def regional(self) -> RegionTable:
-        """The region's table; an empty one where the file has none."""
-        return self.config.regions.get(self.region) or RegionTable()
-
-    def layers(self, key: str) -> Layers:
-        """Return the tables of ``key``: defaults, region, build."""
-        return Layers(
-            (key, getattr(self.config, key)),
-            (f"regions.{self.region}.{key}", getattr(self.regional, key)),
-            (f"{self.here}.{key}", getattr(self.build, key)),
-        )
-
-    def values(self) -> dict[str, str]:
-        """Return the values of the templates' fields."""
-        return {
-            "suite": self.build.suite,
-            "build": self.build.build,
-            "label": self.build.label,
-            "serial": self.serial,
-            "version": self.build.version,
-            "arch": self.arch,
-            "region": self.region,
-            "date": templates.serial_date(self.serial).isoformat(),
-        }
-
-    def fault(self, path: str, message: str) -> None:
-        """Remember a problem."""
-        self.problems.append(f"{path}: {message}")
-
-    def __str__(self) -> str:
-        return f"{self.build.suite} {self.build.build} {self.arch} in {self.region}"
-
-
-def _source(cell: Cell) -> dict[str, Any]:
-    path, table = f"{cell.here}.source", cell.build.source
-    mine = getattr(table, cell.arch)
-    layers = Layers((path, table), (f"{path}.{cell.arch}", mine))
-    url, sums, sha256 = layers.get("url"), layers.get("sha256sums"), layers.get("sha256")
-    if url is None:
-        cell.fault(f"{path}.url", f"missing, expected the URL of the artefact of {cell.arch}")
-        return {}
-    used = templates.fields(url)
-    if sha256 is not None and used & {"serial", "date"} and cell.serial != cell.build.serial:
-        # The checksum in the file is that of the file's serial.
-        sha256 = None
-        if sums is None:
-            cell.fault(f"{path}.sha256sums", "missing, expected a URL: a sha256 in the file is not that of --serial")
-            return {}
-    shared = sha256 is not None and (mine is None or mine.sha256 is None) and len(cell.build.arches) > 1
-    if shared and ("arch" in used or (mine is not None and mine.url is not None)):
-        cell.fault(f"{path}.sha256", f"one checksum for several artefacts, expected one in {path}.<arch> for each")
-    if sha256 is None and sums is None:
-        cell.fault(path, f"nothing proves the artefact of {cell.arch}, expected sha256sums (a URL) or sha256")
-    values = cell.values()
-    return {
-        "url": templates.expand(url, values),
-        "sha256": sha256,
-        "sums_url": templates.expand(sums, values) if sums is not None else None,
-    }
+#: What stands in the document of a job that launches none.
+_NO_BUILDER: Mapping[str, Any] = {"image": "", "instance_types": ("none",), "ssh_cidr": _NOBODY}
 
 
 def _builder(cell: Cell) -> dict[str, Any]:
@@ -128,14 +54,14 @@ def _builder(cell: Cell) -> dict[str, Any]:
     for zone in place.get("zones", ()):
         if not zone.startswith(cell.region) and cell.region in partitions():
             cell.fault(layers.where("zones"), f"found {quoted(zone)}, expected a zone of {cell.region}")
-    plain = ("ssh_user", "ssh_port", "address", "root_size", "instance_profile", "dead_man")
+    plain = ("ssh_user", "ssh_port", "address", "root_size", "instance_profile", "dead_man", "http_proxy")
     return {
         "image": image or "",
         "instance_types": instance_types,
         "security_groups": groups,
         "ssh_cidr": cidr or _NOBODY,
         **place,
-        **{key: layers.get(key) for key in plain if layers.get(key) is not None},
+        **{key: layers.get(key) for key in plain if layers.get(key) not in (None, "")},
     }
 
 
@@ -145,6 +71,8 @@ def _volume(cell: Cell) -> dict[str, Any]:
         "size": layers.get("size", 8),
         "type": layers.get("type", "gp3"),
         **layers.following("type", "iops", "throughput"),
+        "encrypted": layers.get("encrypted", False),
+        **layers.following("encrypted", "kms_key"),
     }
 
 
@@ -175,10 +103,10 @@ def _name(cell: Cell, default: str) -> str:
     expected = rules.name_fault(name)
     if expected:
         cell.fault(f"{cell.here}.name", f"gives {quoted(name)}, expected {expected}")
-    if cell.build.serial is None and cell.build.name and "serial" not in templates.fields(cell.build.name):
+    if cell.build.fixed_serial is None and cell.build.name and "serial" not in templates.fields(cell.build.name):
         cell.fault(
             f"{cell.here}.name",
-            f"found {quoted(cell.build.name)}, expected {{serial}} in it: the serial comes from the command line",
+            f"found {quoted(cell.build.name)}, expected {{serial}} in it: its serial is not in the file",
         )
     return name
 
@@ -210,13 +138,20 @@ def _registration(cell: Cell, volume: Mapping[str, Any]) -> dict[str, Any]:
         "sriov": layers.get("sriov", hvm),
         "boot_mode": layers.get("boot_mode", "uefi" if cell.arch == "arm64" and hvm else None),
         "imds": layers.get("imds"),
+        "tpm": layers.get("tpm"),
+        "uefi_data": layers.get("uefi_data"),
     }
     for key, message in rules.registration_faults(cell.arch, found):
         cell.fault(layers.where(key), f"{message} ({cell.here}, {cell.arch})")
-    for key, message in rules.volume_faults(volume, volume_type):
+    volume_faults = (
+        *rules.volume_faults(volume, volume_type),
+        *rules.key_faults(volume, cell.region, cell.build.method),
+    )
+    for key, message in volume_faults:
         cell.fault(cell.layers("volume").where(key), f"{message} ({cell.here})")
     return {
         **found,
+        "uefi_data": _uefi_data(cell, layers),
         "ephemeral": tuple((device, name) for name, device in found["ephemeral"].items()),
         "architecture": EC2_ARCHITECTURE[cell.arch],
         "kernel_id": _boot_image(cell, "kernel_ids", virtualization),
@@ -224,6 +159,30 @@ def _registration(cell: Cell, volume: Mapping[str, Any]) -> dict[str, Any]:
         "name": _name(cell, rules.default_name(virtualization, volume_type)),
         "description": _description(cell),
     }
+
+
+def _uefi_data(cell: Cell, layers: Layers) -> str | None:
+    """Return the UEFI variable store in Base64: what tools for EC2 write is so already, a bare one is encoded."""
+    named = layers.get("uefi_data")
+    if named is None:
+        return None
+    file = Path(sources.beside(cell.config, named))
+    try:
+        with file.open("rb") as opened:
+            held = opened.read(MAX_UEFI_DATA + 1024)
+    except OSError as error:
+        cell.fault(layers.where("uefi_data"), f"{quoted(str(file))} cannot be read: {error.strerror}")
+        return None
+    text = b"".join(held.split())
+    try:
+        base64.b64decode(text, validate=True)
+    except binascii.Error:
+        text = base64.b64encode(held)
+    if not 0 < len(text) <= MAX_UEFI_DATA:
+        expected = f"1 to {MAX_UEFI_DATA} characters of Base64"
+        cell.fault(layers.where("uefi_data"), f"{quoted(str(file))} has {len(text)}, expected {expected}")
+        return None
+    return text.decode("ascii")
 
 
 def _tags(cell: Cell) -> dict[str, str]:
@@ -244,8 +203,8 @@ def expand(cell: Cell) -> JobSpec | None:
         "version": cell.build.version,
         "arch": cell.arch,
         "region": cell.region,
-        "source": _source(cell),
-        "builder": _builder(cell),
+        "source": sources.document(cell),
+        "builder": _builder(cell) if cell.build.method != "direct" else _NO_BUILDER,
         "volume": volume,
         "registration": _registration(cell, volume),
         "method": cell.build.method,

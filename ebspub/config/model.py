@@ -116,6 +116,9 @@ class BuilderTable(Table):
     dead_man: int | None = Field(
         default=None, ge=60, le=604800, description="seconds without a publisher after which it shuts down (1800)"
     )
+    http_proxy: v.ProxyUrl | None = Field(
+        default=None, description='proxy through which it downloads, "http://proxy.example.com:3128"; "" for none'
+    )
 
 
 class VolumeTable(Table):
@@ -125,6 +128,10 @@ class VolumeTable(Table):
     type: VolumeType | None = Field(default=None, description="EBS volume type (gp3)")
     iops: int | None = Field(default=None, ge=100, le=256000, description="IOPS; io1, io2 and gp3 only")
     throughput: int | None = Field(default=None, ge=125, le=2000, description="MiB/s; gp3 only")
+    encrypted: bool | None = Field(default=None, description="the volume, and so its snapshot, is encrypted (false)")
+    kms_key: v.KmsKey | None = Field(
+        default=None, description="KMS key: id, ARN, or alias/name (the account's for EBS); one of the region"
+    )
 
 
 class RegistrationKeys(Table):
@@ -144,6 +151,11 @@ class RegistrationKeys(Table):
         default=None, description="boot mode (arm64: uefi; others: EC2's default)"
     )
     imds: Literal["v1.0", "v2.0"] | None = Field(default=None, description="instance metadata version required")
+    tpm: Literal["v2.0"] | None = Field(default=None, description="NitroTPM; needs boot_mode uefi")
+    uefi_data: v.FilePath | None = Field(
+        default=None,
+        description="file with the UEFI variable store (Secure Boot keys), bare or in Base64, relative to this file",
+    )
 
 
 class RegistrationTable(RegistrationKeys):
@@ -157,10 +169,41 @@ class RegistrationTable(RegistrationKeys):
 class SourceKeys(Table):
     """The published artefact, for all arches or for one."""
 
-    url: v.UrlTemplate | None = Field(default=None, description="http(s) URL of the artefact; a template")
+    url: v.UrlTemplate | None = Field(
+        default=None, description="http(s) URL or absolute path of the artefact; a template; or directory, or index"
+    )
+    directory: v.FolderTemplate | None = Field(
+        default=None,
+        description="URL or path of a tree in Ubuntu's layout (holds <suite>/<serial>/ and releases/); or, with "
+        "{serial} in it, of one build's folder; a template",
+    )
+    file: v.FileTemplate | None = Field(
+        default=None, description="name of the artefact in directory; a template, {suite}-server-cloudimg-{arch}.tar.gz"
+    )
+    index: v.UrlTemplate | None = Field(
+        default=None, description="URL or path of a simplestreams index (.json or .sjson) of downloads; a template"
+    )
+    product: v.Template | None = Field(
+        default=None, description="product in the index; a template (com.ubuntu.cloud[.daily]:{build}:{version}:{arch})"
+    )
+    item: v.ItemName | None = Field(default=None, description='ftype or key of the item in the index, "disk1.img"')
     sha256: v.Sha256 | None = Field(default=None, description="SHA-256 of the artefact")
     sha256sums: v.UrlTemplate | None = Field(
-        default=None, description="http(s) URL of the SHA256SUMS that names the artefact; a template"
+        default=None, description="URL or path of the SHA256SUMS that names the artefact (directory's); a template"
+    )
+    signature: v.SignatureTemplate | None = Field(
+        default=None,
+        description='URL or path of the detached OpenPGP signature of sha256sums (its URL + ".gpg"); "inline" where '
+        "sha256sums is clear-signed; a template",
+    )
+    keyring: v.FilePath | None = Field(
+        default=None, description="file with the OpenPGP keys that may sign, relative to this file"
+    )
+    fingerprint: v.Fingerprint | None = Field(
+        default=None, description="the one key of the keyring that may sign, or its subkey (any key of it)"
+    )
+    verify: Literal["none"] | None = Field(
+        default=None, description='"none": published without proof of where it comes from; nothing else may be written'
     )
 
 
@@ -193,7 +236,9 @@ class Build(Table):
     build: v.BuildName = Field(default="server", description="build name (server)")
     label: v.Label = Field(description='a label: "release", "daily", "beta2"')
     version: v.Version = Field(description='version of the release in quotes, such as "10.04"')
-    serial: v.Serial | None = Field(default=None, description="YYYYMMDD or YYYYMMDD.N; absent: --serial gives it")
+    serial: v.SerialOrCurrent | None = Field(
+        default=None, description='YYYYMMDD or YYYYMMDD.N; "current": the newest one; absent: --serial gives it'
+    )
     arches: Annotated[tuple[Arch, ...], v.LIST, v.ONCE, v.SOME, v.SEVERAL] = Field(
         description='list of arches, such as ["amd64", "arm64"]'
     )
@@ -219,6 +264,30 @@ class Build(Table):
     )
     tags: Tags | None = Field(default=None, description="additional tags")
 
+    @property
+    def fixed_serial(self) -> str | None:
+        """Return the serial that the file names; None where it is looked for, or given on the command line."""
+        return None if self.serial == "current" else self.serial
+
+
+class VerifyTable(Table):
+    """The test boot of `ebspub verify`. Where it boots (subnets, groups, addresses) is [builder]'s to say."""
+
+    instance_types: Types | None = Field(
+        default=None, description="instance types per arch: each boots once (t3.micro; arm64: t4g.micro)"
+    )
+    ssh_user: v.Login = Field(default="ubuntu", description="login that the published images make")
+    ssh_port: int = Field(default=22, ge=1, le=65535, description="TCP port of their SSH server")
+    console: v.Plain | None = Field(
+        default=None,
+        description='images without cloud-init: what their console says when they are up, "login:"; no SSH then',
+    )
+    boot: v.Seconds = Field(default=900.0, description="seconds until the instance says that it is up, each time")
+    stop: v.Seconds = Field(default=600.0, description="seconds until it is stopped, and until it is gone")
+    dead_man: int = Field(
+        default=3600, ge=60, le=604800, description="seconds without a publisher after which it shuts down"
+    )
+
 
 class Config(Table):
     """The whole file."""
@@ -231,6 +300,7 @@ class Config(Table):
     registration: RegistrationTable = Field(
         default_factory=RegistrationTable, description="registration, for all builds"
     )
+    verify: VerifyTable = Field(default_factory=VerifyTable, description="the test boot of published AMIs")
     tags: Tags = Field(default_factory=dict, description="tags of everything that is made")
     regions: dict[v.Plain, RegionTable] = Field(default_factory=dict, description="regions and what differs there")
     builds: tuple[Build, ...] = Field(default=(), strict=False, description="what is to be published")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 
-from ebspub.config.expand import Cell, expand
+from ebspub.config.cell import Cell
+from ebspub.config.expand import expand
 from ebspub.config.model import Build, Config
 from ebspub.config.problems import quoted
 from ebspub.config.regions import nearest
@@ -82,7 +83,7 @@ def check(config: Config) -> list[str]:
     for index, build in enumerate(config.builds):
         if not _regions(config, build):
             problems.append(f"builds[{index}].regions: missing, expected a list of regions, or [regions] tables")
-        planned += _expand(_cells(config, index, build.serial or _placeholder(index)), problems)
+        planned += _expand(_cells(config, index, build.fixed_serial or _placeholder(index)), problems)
     return _once([*problems, *_twins(planned)])
 
 
@@ -141,8 +142,16 @@ def _require_one_suite(config: Config, chosen: Sequence[int], serials: Sequence[
         )
 
 
-def _serials_of(build: Build, serials: Sequence[str]) -> tuple[str, ...]:
-    return tuple(serials) or ((build.serial,) if build.serial else ())
+def _serials_of(build: Build, serials: Sequence[str], current: str | None) -> tuple[str, ...]:
+    fixed = current if build.serial == "current" else build.serial
+    return tuple(serials) or ((fixed,) if fixed else ())
+
+
+def searching(
+    config: Config, *, suites: Sequence[str] = (), builds: Sequence[str] = (), labels: Sequence[str] = ()
+) -> tuple[int, ...]:
+    """Return the indexes of the builds that are asked for and whose serial is `current`: it must be looked for."""
+    return tuple(i for i in _chosen(config, suites, builds, labels) if config.builds[i].serial == "current")
 
 
 def _raise_problems(config: Config, lines: Sequence[str]) -> None:
@@ -161,14 +170,16 @@ def _others(config: Config, chosen: Sequence[int]) -> list[_Planned]:
     cells = (
         cell
         for index, build in enumerate(config.builds)
-        if index not in chosen and build.serial
-        for cell in _cells(config, index, build.serial)
+        if index not in chosen and build.fixed_serial
+        for cell in _cells(config, index, build.fixed_serial)
     )
     return _expand(cells, ignored)
 
 
 def select(
     config: Config,
+    current: Mapping[int, str] | None = None,
+    /,
     *,
     suites: Sequence[str] = (),
     serials: Sequence[str] = (),
@@ -179,8 +190,9 @@ def select(
 ) -> tuple[JobSpec, ...]:
     """Return the jobs that the command line asks for; an empty option asks for all.
 
-    ``serials`` take the place of the serial in the file. Builds that have none at all are left out (see
-    :func:`open_builds`). The order is that of the file: builds, serials, regions, arches.
+    ``serials`` take the place of the serial in the file. ``current`` has what was found for the builds of
+    :func:`searching`, by index. Builds that have no serial at all are left out (see :func:`open_builds`). The order is
+    that of the file: builds, serials, regions, arches.
 
     Raises :class:`UsageError` for an option that names nothing in the file and for a choice without any job, and
     :class:`ConfigError` with every problem for jobs that the file does not describe.
@@ -194,13 +206,14 @@ def select(
     wanted = [config.builds[index] for index in chosen]
     _require_known("--arch", archs, [arch for build in wanted for arch in build.arches])
     _require_known("--region", regions, [region for build in wanted for region in _regions(config, build)])
-    if not any(_serials_of(build, serials) for build in wanted):
+    found = current or {}
+    if not any(_serials_of(config.builds[index], serials, found.get(index)) for index in chosen):
         waiting = _listed(f"{build.suite} {build.build}" for build in wanted)
         raise UsageError(f"no serial for: {waiting}", todo="Give it with --serial, or write it into the file.")
     cells = (
         cell
         for index in chosen
-        for serial in dict.fromkeys(_serials_of(config.builds[index], serials))
+        for serial in dict.fromkeys(_serials_of(config.builds[index], serials, found.get(index)))
         for cell in _cells(config, index, serial)
         if (not archs or cell.arch in archs) and (not regions or cell.region in regions)
     )

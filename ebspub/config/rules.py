@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 #: RegisterImage: "3-128 characters, letters, numbers, parentheses, square brackets, spaces, periods, slashes, dashes,
 #: single quotes, at-signs and underscores". No ``+``.
 _NAME = re.compile(r"[A-Za-z0-9()\[\] ./\-'@_]{3,128}")
 _NAME_CHARACTER = re.compile(r"[A-Za-z0-9()\[\] ./\-'@_]")
+#: What EBS provisions at most (user guide, "Amazon EBS volume types"): IOPS, and IOPS a GiB; gp3's first 3000 are free.
+_MOST_IOPS: Mapping[str, tuple[int, int]] = {"gp3": (80_000, 500), "io1": (64_000, 50), "io2": (256_000, 1_000)}
+_GP3_IOPS = 3000
+_KEY_ARN = re.compile(r"arn:aws[a-z-]*:kms:([a-z0-9-]+):[0-9]{12}:(key|alias)/.+")
 _LTS = re.compile(r"6\.06|([89]|[1-9][0-9])\.04")
 
 #: The part of Ubuntu's AMI names that says virtualization and root volume.
@@ -104,6 +108,10 @@ def registration_faults(arch: str, registration: Mapping[str, Any]) -> Iterator[
         yield _found("boot_mode", boot, '"legacy-bios" or none for i386')
     elif arch == "arm64" and boot != "uefi":
         yield _found("boot_mode", boot, '"uefi" for arm64')
+    if registration["tpm"] is not None and boot != "uefi":
+        yield _found("tpm", registration["tpm"], 'none without boot_mode = "uefi": a TPM is for UEFI only')
+    if registration["uefi_data"] is not None and boot not in ("uefi", "uefi-preferred"):
+        yield _found("uefi_data", registration["uefi_data"], 'none without boot_mode "uefi" or "uefi-preferred"')
     yield from _device_faults(registration["root_device"], registration["ephemeral"])
 
 
@@ -115,11 +123,46 @@ def volume_faults(volume: Mapping[str, Any], volume_type: str) -> Iterator[tuple
         yield "iops", "missing, expected IOPS: io1 and io2 need them"
     if iops is not None and not kinds & {"io1", "io2", "gp3"}:
         yield _found("iops", iops, f"none for {kind}")
-    if iops is not None and "gp3" in kinds and iops < 3000:
-        yield _found("iops", iops, "at least 3000 for gp3")
+    if iops is not None and "gp3" in kinds and iops < _GP3_IOPS:
+        yield _found("iops", iops, f"at least {_GP3_IOPS} for gp3")
+    elif iops is not None:
+        yield from _iops_faults(sorted(kinds & set(_MOST_IOPS)), iops, size)
     if volume.get("throughput") is not None and kind != "gp3":
         yield _found("throughput", volume["throughput"], f"none for {kind}: only gp3 has it")
+    elif (volume.get("throughput") or 0) * 4 > (iops or _GP3_IOPS):
+        least = volume["throughput"] * 4
+        yield _found("throughput", volume["throughput"], f"a quarter of the IOPS at most ({least} IOPS for so much)")
     if "standard" in kinds and size > 1024:
         yield _found("size", size, "at most 1024 GiB for standard")
     if kinds & {"io1", "io2"} and size < 4:
         yield _found("size", size, "at least 4 GiB for io1 and io2")
+
+
+def _iops_faults(kinds: Iterable[str], iops: int, size: int) -> Iterator[tuple[str, str]]:
+    for kind in kinds:
+        most, ratio = _MOST_IOPS[kind]
+        if iops > most:
+            yield _found("iops", iops, f"at most {most} for {kind}")
+        elif iops > max(ratio * size, _GP3_IOPS if kind == "gp3" else 0):
+            yield _found("iops", iops, f"at most {ratio} a GiB for {kind} (so many need {-(-iops // ratio)} GiB)")
+
+
+def key_faults(volume: Mapping[str, Any], region: str, method: str) -> Iterator[tuple[str, str]]:
+    """Yield (key, message) for a KMS key with which the volume could not be encrypted in ``region``."""
+    key = volume.get("kms_key")
+    if key is None:
+        return
+    if not volume["encrypted"]:
+        yield _found("kms_key", key, "none without encrypted = true")
+    arn = _KEY_ARN.fullmatch(key)
+    if arn is not None and arn[1] != region:
+        yield _found("kms_key", key, f"a key of {region}: EBS takes none of another region (regions.{region}.volume)")
+    elif method == "direct" and (arn is None or arn[2] != "key"):
+        yield _found("kms_key", key, 'the ARN of a key (arn:aws:kms:...:key/...): method "direct" takes nothing else')
+
+
+def sharing_fault(*, encrypted: bool, everybody: bool) -> str | None:
+    """Return why an AMI cannot be shared so, or None. What is encrypted is never public: EC2 refuses it."""
+    if encrypted and everybody:
+        return "its snapshot is encrypted, and EC2 shares nothing encrypted with everybody"
+    return None

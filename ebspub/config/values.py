@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from typing import Annotated, Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, quote, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_core import PydanticCustomError
@@ -61,6 +61,10 @@ def _serial(value: Any) -> Any:
     raise refuse("YYYYMMDD or YYYYMMDD.N, in quotes")
 
 
+def _serial_or_current(value: Any) -> Any:
+    return value if value == "current" else _serial(value)
+
+
 def _plain(value: str) -> str:
     if _CONTROL.search(value):
         raise refuse("text without control characters or line ends")
@@ -77,7 +81,7 @@ def _template(value: str) -> str:
 
 def _url_fault(url: str) -> str | None:
     """Return what is expected instead of ``url``."""
-    expected = "an http:// or https:// URL with a host"
+    expected = "an http:// or https:// URL with a host, or an absolute path"
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
@@ -94,11 +98,65 @@ def _url_fault(url: str) -> str | None:
     return None
 
 
+def _place_fault(place: str, *, folder: bool = False) -> str | None:
+    """Return what is expected instead of the URL or path ``place`` of a file (or of a ``folder``)."""
+    if place.startswith(("/", "file:")):
+        path = place.removeprefix("file://")
+        if not path.startswith("/") or "/../" in f"{path}/":
+            return "an absolute path, or file:/// and an absolute path"
+        named = folder or (path.strip("/") and not path.endswith("/"))
+        return None if named else "the path of a file, not of a folder"
+    return _url_fault(place.rstrip("/") + "/folder" if folder and place.count("/") > 1 else place)
+
+
+def as_url(place: str) -> str:
+    """Return a URL or an absolute path as a URL; ``file:///...`` for a path."""
+    return f"file://{quote(place)}" if place.startswith("/") else place
+
+
 def _url_template(value: str) -> str:
-    fault = _url_fault(templates.expand(_template(value), templates.SAMPLE))
+    fault = _place_fault(templates.expand(_template(value), templates.SAMPLE))
     if fault:
         raise refuse(fault)
     return value
+
+
+def _folder_template(value: str) -> str:
+    fault = _place_fault(templates.expand(_template(value), templates.SAMPLE), folder=True)
+    if fault:
+        raise refuse(fault)
+    return value
+
+
+def _file_template(value: str) -> str:
+    if re.search(r"[\s\\\"'`<>?#%]|(^|/)\.{0,2}(/|$)", templates.expand(_template(value), templates.SAMPLE)):
+        raise refuse("the name of a file in the directory")
+    return value
+
+
+def _signature_template(value: str) -> str:
+    return value if value == "inline" else _url_template(value)
+
+
+def _proxy_url(value: str) -> str:
+    if value == "":
+        return value
+    expected = "an http:// or https:// URL of a proxy without a path, a user name or a password, or an empty string"
+    try:
+        parts = urlsplit(value)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and value.isascii()
+    except ValueError:
+        raise refuse(expected) from None
+    if not usable or "@" in value or parts.path.strip("/") or parts.query or re.search(r"[\s\\\"'`<>]", value):
+        raise refuse(expected)
+    return value
+
+
+def _fingerprint(value: str) -> str:
+    bare = value.replace(" ", "").upper().removeprefix("0X")
+    if not re.fullmatch(r"[0-9A-F]{40}", bare):
+        raise refuse("the whole fingerprint of a key, 40 hex digits")
+    return bare
 
 
 def _network(value: str) -> str:
@@ -129,6 +187,12 @@ def _store_url(value: SecretStr) -> SecretStr:
 def _folder(value: str) -> str:
     if not value.startswith(("/", "~/")) or _CONTROL.search(value):
         raise refuse("an absolute path, or one that begins with ~/")
+    return value
+
+
+def _file_path(value: str) -> str:
+    if not value.strip("/") or value.endswith("/") or _CONTROL.search(value):
+        raise refuse("the path of a file")
     return value
 
 
@@ -164,9 +228,16 @@ def _tag_value(value: str) -> str:
 
 
 Plain = Annotated[str, AfterValidator(_plain)]
-Serial = Annotated[str, BeforeValidator(_serial)]
+SerialOrCurrent = Annotated[str, BeforeValidator(_serial_or_current)]
 Template = Annotated[str, AfterValidator(_template)]
 UrlTemplate = Annotated[str, AfterValidator(_url_template)]
+FolderTemplate = Annotated[str, AfterValidator(_folder_template)]
+FileTemplate = Annotated[str, AfterValidator(_file_template)]
+SignatureTemplate = Annotated[str, AfterValidator(_signature_template)]
+ProxyUrl = Annotated[str, AfterValidator(_proxy_url)]
+Fingerprint = Annotated[str, AfterValidator(_fingerprint)]
+FilePath = Annotated[str, AfterValidator(_file_path)]
+ItemName = Annotated[str, _matching(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", 'the name of an item such as "disk1.img"')]
 # Suites hold no dash and no part of a build name begins with a digit, so that two jobs never share an id
 # ("a-b" + "c" and "a" + "b-c").
 Suite = Annotated[str, _matching(r"[a-z0-9][a-z0-9.]{0,31}", "lower-case letters, digits and dots (no dash)")]
@@ -198,6 +269,14 @@ Zone = Annotated[str, _matching(r"[a-z0-9-]{2,40}", 'an availability zone such a
 InstanceType = Annotated[str, _matching(r"[a-z0-9-]{1,20}\.[a-z0-9-]{1,20}", 'an instance type such as "t3.medium"')]
 Login = Annotated[str, _matching(r"[a-z_][a-z0-9_-]{0,31}", "a login name")]
 ProfileName = Annotated[str, _matching(r"[A-Za-z0-9+=,.@_-]{1,128}", "the name of an instance profile (no ARN)")]
+KmsKey = Annotated[
+    str,
+    _matching(
+        r"(mrk-[0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|alias/[A-Za-z0-9/_-]{1,250}"
+        r"|arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:(key|alias)/[A-Za-z0-9/_-]{1,250})",
+        "a KMS key: its id, its ARN, or alias/name",
+    ),
+]
 Cidr = Annotated[str, AfterValidator(_network)]
 Sha256 = Annotated[str, _matching(r"[0-9a-f]{64}", "64 lower-case hex digits")]
 Device = Annotated[

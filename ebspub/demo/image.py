@@ -128,6 +128,7 @@ def _make_tree(tree: Path, suite: str, budget: int) -> None:
         (tree / name).mkdir(parents=True)
     (tree / "tmp").chmod(0o1777)
     (tree / "etc/hostname").write_text(f"{suite}-demo\n")
+    (tree / "etc/lsb-release").write_text(f"DISTRIB_ID=Ubuntu\nDISTRIB_CODENAME={suite}\n")
     for name in _ETC:
         _copy(Path("/etc") / name, tree)
     for source, share in ((Path("/usr/bin"), 0.7), (Path("/usr/share"), 0.3)):

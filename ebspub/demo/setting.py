@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ebspub.demo.image import make_images, serve
+from ebspub.demo.signing import sign_sums
 from ebspub.localcloud import Cloud, Delays, Settings, running
 
 SUITE, SERIAL, BUILD = "lucid", "20101020", "server"
@@ -42,16 +43,20 @@ class Setting:
 def setting(folder: Path, *, regions: Sequence[str] = tuple(KERNELS), content_mib: int = 12) -> Iterator[Setting]:
     """Build the stage in ``folder`` (empty); everything that runs is ended with the block."""
     images = make_images(folder / "images", suite=SUITE, serial=SERIAL, arches=ARCHES, content_mib=content_mib)
+    keyring = sign_sums(images)
     with ExitStack() as stack:
         url = stack.enter_context(serve(folder / "images"))
         cloud = stack.enter_context(running(folder / "cloud", Settings(delays=Delays.all(0.5))))
         config = folder / "ebspub.toml"
-        config.write_text(configuration(folder, url=url, cloud=cloud, regions=regions))
+        config.write_text(configuration(folder, url=url, cloud=cloud, regions=regions, keyring=keyring))
         yield Setting(folder, images, config, cloud)
 
 
-def configuration(folder: Path, *, url: str, cloud: Cloud, regions: Sequence[str]) -> str:
-    """Return a configuration that publishes the demonstration's image into ``regions`` of ``cloud``."""
+def configuration(folder: Path, *, url: str, cloud: Cloud, regions: Sequence[str], keyring: Path) -> str:
+    """Return a configuration that publishes the demonstration's image into ``regions`` of ``cloud``.
+
+    ``keyring`` has the key that signed its SHA256SUMS.
+    """
     tables = [
         f"[regions.{region}]\n"
         + "".join(
@@ -69,6 +74,7 @@ def configuration(folder: Path, *, url: str, cloud: Cloud, regions: Sequence[str
         serial=SERIAL,
         build=BUILD,
         url=f"{url}/{SUITE}/{SERIAL}",
+        keyring=keyring,
     )
 
 
@@ -111,4 +117,5 @@ arches = ["amd64", "i386"]
 [builds.source]
 url = "{url}/{{suite}}-server-uec-{{arch}}.tar.gz"
 sha256sums = "{url}/SHA256SUMS"
+keyring = "{keyring}"
 """

@@ -67,7 +67,7 @@ def demo(report_file: Path, say: Say) -> None:
 
 
 def _play(folder: Path, report: Report) -> None:
-    report.tell("making a small Ubuntu 10.04 image (ext3 in a UEC tarball, with SHA256SUMS) and an embedded cloud")
+    report.tell("making a small Ubuntu 10.04 image (ext3 in a UEC tarball, signed SHA256SUMS) and an embedded cloud")
     with setting(folder) as stage:
         many = f"{len(KERNELS)} regions x {len(ARCHES)} arches"
         report.tell(f"image served over HTTP, cloud at {stage.cloud.endpoint}; publishing to {many}: ebspub run")

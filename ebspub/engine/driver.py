@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -23,6 +23,7 @@ from ebspub.engine.effects import Effects
 from ebspub.engine.outcome import Back, Done, Outcome, Wait
 from ebspub.engine.shells import Shells
 from ebspub.engine.step import Step, Steps, World
+from ebspub.engine.uploads import NoUploads, Uploads
 from ebspub.errors import EbspubError, JobError, LeaseLostError, RemoteError, StoreError
 from ebspub.remote.keys import Keyring
 from ebspub.states import Kind, Lifecycle, State, Status
@@ -55,6 +56,9 @@ class Tools:
     listen: Listener | None
     #: Whether the process is about to stop: a step that is complete is then not followed by the next.
     stopping: Callable[[], bool]
+    #: The steps of jobs that go another way, by the word in their ``method``.
+    ways: Mapping[str, Steps] = field(default_factory=dict)
+    uploads: Uploads = field(default_factory=NoUploads)
 
 
 @dataclass(frozen=True)
@@ -107,7 +111,14 @@ class Driver:
         return replace(self._retry(job, lease, step, failure), kinds=step.kinds)
 
     def _step(self, job: Job) -> Step:
-        return self._tools.cleanup if job.cancel_requested else self._tools.steps[job.state]
+        if job.cancel_requested:
+            return self._tools.cleanup
+        return self._tools.ways.get(job.spec.method, self._tools.steps)[job.state]
+
+    def _let_go(self, job_id: str) -> None:
+        """End what this process holds of a job: connections to its builder, its uploads."""
+        self._tools.shells.drop(job_id)
+        self._tools.uploads.drop(job_id)
 
     def _world(self, lease: Lease, view: RegionView, clients: RegionClients) -> World:
         tools = self._tools
@@ -117,6 +128,7 @@ class Driver:
             clients=clients,
             effects=Effects(tools.store, tools.clock, lease, lease_time=tools.lease_time),
             shells=tools.shells,
+            uploads=tools.uploads,
             keyring=tools.keyring,
         )
 
@@ -125,7 +137,7 @@ class Driver:
         try:
             outcome = self._outcome(job, step, world)
         except LeaseLostError:
-            self._tools.shells.drop(job.id)
+            self._let_go(job.id)
             raise
         except StoreError:
             raise
@@ -181,7 +193,7 @@ class Driver:
         told = {**done.facts, **done.ids}
         self._commit(job, lease, trigger, values, change=(job.state, target), facts=told, settled=True)
         if target not in (State.LAUNCHED, State.ATTACHED):
-            self._tools.shells.drop(job.id)  # The builder is about to go: its connection ends before it does.
+            self._let_go(job.id)  # The builder is about to go: its connection ends before it does.
         return Verdict(ended=True) if target is State.REGISTERED else None
 
     def _back(self, job: Job, lease: Lease, step: Step, back: Back) -> Verdict | None:
@@ -198,7 +210,7 @@ class Driver:
     def _start_over(
         self, job: Job, lease: Lease, step: Step, trigger: str, failure: Failure, facts: Mapping[str, Any] | None = None
     ) -> None:
-        self._tools.shells.drop(job.id)
+        self._let_go(job.id)
         change = (job.state, _LIFECYCLE.target(job.state, trigger))
         values = {
             **start_over(job),
@@ -243,7 +255,7 @@ class Driver:
         return None
 
     def _stop(self, job: Job, lease: Lease, step: Step, failure: Failure) -> Verdict:
-        self._tools.shells.drop(job.id)
+        self._let_go(job.id)
         told = job.facts.get(GAVE_UP) or self._failure(step, failure)
         if GAVE_UP in job.facts and job.live():
             more = f"{told['message']}; and its remains could not be removed: {failure.message}"
@@ -256,7 +268,7 @@ class Driver:
         return Verdict(ended=True)
 
     def _end(self, job: Job, lease: Lease, status: Status) -> None:
-        self._tools.shells.drop(job.id)
+        self._let_go(job.id)
         now = self._tools.clock.now()
         values: dict[str, Any] = {"status": status.value, "ended_at": now, "lease_owner": None, "lease_until": None}
         values |= {"progress": None, "step_started_at": None}

@@ -19,6 +19,7 @@ from ebspub.aws import tags
 from ebspub.aws.failures import AwsError, Cause
 from ebspub.aws.view import RegionView
 from ebspub.clock import Clock
+from ebspub.engine.ledger import Ledger
 from ebspub.engine.outcome import Wait
 from ebspub.errors import LeaseLostError
 from ebspub.states import Kind
@@ -65,6 +66,11 @@ class Effects:
         """The id of the database, part of every name that must be unique in an account."""
         return self._store.id
 
+    @property
+    def ledger(self) -> Ledger:
+        """The record of blocks, kept under the same lease."""
+        return Ledger(self._store, self._clock, self._lease, lease_time=self._lease_time)
+
     def make(self, job: Job, view: RegionView, making: Making) -> str | Wait:
         """Return the id of the resource, made now or earlier; or what must be waited for first.
 
@@ -109,7 +115,7 @@ class Effects:
                 raise
         now = self._clock.now()
         with self._store.write() as conn:
-            jobs.change(conn, job.id, self._lease, now)
+            self._hold(conn, job, now)
             records.close_effect(conn, effect, now)
             records.settle_acts(conn, job.id, action, target, now)
             if resource is not None and gone:
@@ -130,7 +136,7 @@ class Effects:
         """Record that a resource exists no longer, or was never made."""
         now = self._clock.now()
         with self._store.write() as conn:
-            jobs.change(conn, job.id, self._lease, now)
+            self._hold(conn, job, now)
             records.settle(conn, resource.id, now)
             records.gone(conn, resource.id, now)
             what = f"{resource.kind} {resource.resource_id or resource.purpose}: {reason}"
@@ -152,7 +158,7 @@ class Effects:
             tags.JOB: job.id,
             tags.ATTEMPT: str(job.attempt),
             tags.TOKEN: token,
-            **({tags.SOURCE: spec.source.sha256} if spec.source.sha256 else {}),
+            **tags.of_source(spec.source, job.facts.get("sha256")),
         }
 
     def _row(self, job: Job, making: Making) -> Resource | None:
@@ -202,7 +208,17 @@ class Effects:
         )
 
     def _extend(self, conn: Any, job: Job, now: float) -> None:
-        jobs.change(conn, job.id, self._lease, now, lease_until=now + self._lease_time)
+        self._hold(conn, job, now, until=now + self._lease_time)
+
+    def _hold(
+        self, conn: Any, job: Job, now: float, *, until: float | None = None, made: tuple[Kind, str] | None = None
+    ) -> None:
+        """Check the lease; extend it to ``until``; show the id of what was ``made``. Raises LeaseLostError."""
+        values: dict[str, Any] = {} if until is None else {"lease_until": until}
+        column = _COLUMN.get(made[0]) if made else None
+        if made and column:
+            values[column] = made[1]
+        jobs.change(conn, job.id, self._lease, now, **values)
 
     def _still_ours(self, job: Job, since: float) -> None:
         """A process that was stopped (suspended laptop) between its commit and its call makes no call."""
@@ -219,18 +235,17 @@ class Effects:
         now = self._clock.now()
         failure = Failure(error.message, code=error.code, request_id=error.request_id, at=now)
         with self._store.write() as conn:
-            jobs.change(conn, job.id, self._lease, now)
+            self._hold(conn, job, now)
             records.close_effect(conn, effect, now, failure=failure)
 
     def _never_made(self, job: Job, resource: int) -> None:
         now = self._clock.now()
         with self._store.write() as conn:
-            jobs.change(conn, job.id, self._lease, now)
+            self._hold(conn, job, now)
             records.gone(conn, resource, now)
 
     def _made(self, conn: Any, job: Job, number: int, kind: Kind, resource_id: str, now: float) -> None:
-        column = _COLUMN.get(kind)
-        jobs.change(conn, job.id, self._lease, now, **({column: resource_id} if column else {}))
+        self._hold(conn, job, now, made=(kind, resource_id))
         records.made(conn, number, resource_id, now)
 
     def _event(self, conn: Any, job: Job, action: str, message: str) -> None:

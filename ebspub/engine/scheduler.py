@@ -126,6 +126,7 @@ class Scheduler:
                     continue
                 self._tools.clock.wait(max(0.01, due - self._tools.clock.now()), self.wake)
         finally:
+            self._tools.uploads.close()
             self._settle(stop)
             self.release()
 

@@ -12,6 +12,7 @@ from ebspub.clock import Clock
 from ebspub.engine.effects import Effects
 from ebspub.engine.outcome import Outcome
 from ebspub.engine.shells import Shells
+from ebspub.engine.uploads import Uploads
 from ebspub.remote.keys import Keyring
 from ebspub.states import Kind, State
 from ebspub.store import Job
@@ -26,6 +27,7 @@ class World:
     clients: RegionClients
     effects: Effects
     shells: Shells
+    uploads: Uploads
     keyring: Keyring
 
 

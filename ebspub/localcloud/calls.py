@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 import time
@@ -16,13 +17,14 @@ _ID = re.compile(r"\b(?:i|r|vol|snap|ami|sg|key)-[0-9a-f]{8,17}\b")
 _REQUEST_ID = re.compile(r"<[rR]equestI[dD]>([^<]+)<")
 _XML_CODE = re.compile(r"<Code>([^<]+)</Code>")
 _JSON_CODE = re.compile(r'"__type"\s*:\s*"(?:[^"#]*#)?([^"]+)"')
+_SNAPSHOT, _BLOCK = r"(?P<SnapshotId>[^/]+)", r"(?P<BlockIndex>\d+)"
 _EBS_CALLS = (
     ("POST", re.compile(r"/snapshots"), "StartSnapshot"),
-    ("POST", re.compile(r"/snapshots/completion/[^/]+"), "CompleteSnapshot"),
-    ("PUT", re.compile(r"/snapshots/[^/]+/blocks/\d+"), "PutSnapshotBlock"),
-    ("GET", re.compile(r"/snapshots/[^/]+/blocks/\d+"), "GetSnapshotBlock"),
-    ("GET", re.compile(r"/snapshots/[^/]+/blocks"), "ListSnapshotBlocks"),
-    ("GET", re.compile(r"/snapshots/[^/]+/changedblocks"), "ListChangedBlocks"),
+    ("POST", re.compile(rf"/snapshots/completion/{_SNAPSHOT}"), "CompleteSnapshot"),
+    ("PUT", re.compile(rf"/snapshots/{_SNAPSHOT}/blocks/{_BLOCK}"), "PutSnapshotBlock"),
+    ("GET", re.compile(rf"/snapshots/{_SNAPSHOT}/blocks/{_BLOCK}"), "GetSnapshotBlock"),
+    ("GET", re.compile(rf"/snapshots/{_SNAPSHOT}/blocks"), "ListSnapshotBlocks"),
+    ("GET", re.compile(rf"/snapshots/{_SNAPSHOT}/changedblocks"), "ListChangedBlocks"),
 )
 
 
@@ -73,10 +75,21 @@ def read(environ: Mapping[str, object], body: bytes) -> Incoming:
     method, path = str(environ["REQUEST_METHOD"]), str(environ.get("PATH_INFO", "/"))
     target = str(environ.get("HTTP_X_AMZ_TARGET", ""))
     if service == "ebs":
-        action = next((a for m, p, a in _EBS_CALLS if m == method and p.fullmatch(path)), method)
+        action, params = _ebs_call(method, path, params, body)
     else:
         action = params.get("Action") or target.rpartition(".")[2] or method
     return Incoming(key, region, service, action, params)
+
+
+def _ebs_call(method: str, path: str, query: Mapping[str, str], body: bytes) -> tuple[str, dict[str, str]]:
+    """Return the action of a call of the EBS direct APIs and its parameters; the log's and the faults' are texts."""
+    for verb, pattern, action in _EBS_CALLS:
+        found = pattern.fullmatch(path) if verb == method else None
+        if found is not None:
+            told = json.loads(body) if action == "StartSnapshot" else {}
+            plain = {key: str(value) for key, value in told.items() if isinstance(value, str | int)}
+            return action, {**query, **plain, **found.groupdict()}
+    return method, dict(query)
 
 
 class CallLog:
@@ -109,7 +122,8 @@ class CallLog:
 
 def note_answer(call: Call, status: int, headers: Mapping[str, str], body: bytes) -> None:
     """Write into ``call`` what was answered."""
-    text = body.decode("utf-8", "replace")
+    content = headers.get("content-type", "")
+    text = "" if content == "application/octet-stream" else body.decode("utf-8", "replace")
     found = _REQUEST_ID.search(text)
     call.request_id = found.group(1) if found else headers.get("x-amzn-requestid", "")
     call.outcome = "ok"

@@ -101,6 +101,8 @@ class Gate:
 
     def _execute(self, environ: WSGIEnvironment, incoming: Incoming) -> Answer:
         try:
+            if incoming.service == "ebs":
+                return _of_ebs(environ, incoming)
             with self._world.lock:
                 answer = _collect(self._backend, environ)
         except Exception:
@@ -110,6 +112,18 @@ class Gate:
             return _with_request_id(answer)
         finally:
             self._world.finish_answering()
+
+
+def _of_ebs(environ: WSGIEnvironment, incoming: Incoming) -> Answer:
+    # After moto's own imports, which read the environment.
+    from ebspub.localcloud import ebs
+    from ebspub.localcloud.ec2.direct import EbsError
+
+    try:
+        status, headers, body = ebs.answer(environ, incoming)
+    except EbsError as error:
+        return error_answer("ebs", error.status, error.code, str(error))
+    return _with_request_id(Answer(f"{status} OK", list(headers.items()), body))
 
 
 def _collect(app: WSGIApplication, environ: WSGIEnvironment) -> Answer:
@@ -133,7 +147,8 @@ def _collect(app: WSGIApplication, environ: WSGIEnvironment) -> Answer:
 def _with_request_id(answer: Answer) -> Answer:
     """Give the answer an id of its own: moto's serializer writes the same one into every answer of EC2."""
     request_id = str(uuid.uuid4())
-    answer.body = _CONSTANT_ID.sub(rb"\g<1>" + request_id.encode() + rb"\g<2>", answer.body)
+    if ("Content-Type", "application/octet-stream") not in answer.headers:
+        answer.body = _CONSTANT_ID.sub(rb"\g<1>" + request_id.encode() + rb"\g<2>", answer.body)
     headers = [(name, value) for name, value in answer.headers if name.lower() not in _REPLACED]
     answer.headers = [*headers, ("Content-Length", str(len(answer.body))), ("x-amzn-requestid", request_id)]
     return answer

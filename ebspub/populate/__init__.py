@@ -6,12 +6,14 @@ A method is a script that runs detached on the builder (`ebspub.remote.detached`
 from typing import Final
 
 from ebspub.populate.device import DeviceError, find_device
+from ebspub.populate.disk import DiskMethod
 from ebspub.populate.filesystem import FilesystemMethod
 from ebspub.populate.method import FATAL_CODES, Method, PopulateFacts
 
 #: By the word in a job's ``method``.
 METHODS: Final[dict[str, Method]] = {
     "filesystem": FilesystemMethod(),
+    "disk": DiskMethod(),
 }
 
 __all__ = ["FATAL_CODES", "METHODS", "DeviceError", "Method", "PopulateFacts", "find_device"]

@@ -2,11 +2,34 @@
 # shellcheck disable=SC2154,SC2034 # the parts are one script
 # Copy the mounted tree `source` to the mounted tree `target`, and prove it.
 
+# Paths that the work itself changes in the target (see bootloader.sh) are compared otherwise; an expression of find's.
+omitted=
+
+# omit PATH...: plain paths, without blanks, below the tree.
+omit() {
+  omitted=
+  for path in "$@"; do
+    omitted="$omitted${omitted:+ -o} -path ./$path"
+  done
+  [ -z "$omitted" ] || omitted="( $omitted ) -prune -o"
+}
+
 # usage DIRECTORY: "used free" in bytes, free with what is reserved for root.
 usage() {
   # shellcheck disable=SC2046 # three numbers
   set -- $(stat -f -c '%b %f %S' "$1")
   echo "$((($1 - $2) * $3)) $(($2 * $3))"
+}
+
+# Bytes of what is to be copied. A squashfs counts them compressed, and a folder's file system holds other things, too.
+content_size() {
+  if [ -n "$content" ]; then
+    set -- "$(du -s -B 1 source)"
+    echo "${1%%[!0-9]*}"
+  else
+    set -- "$(usage source)"
+    echo "${1% *}"
+  fi
 }
 
 copy_progress() {
@@ -17,8 +40,7 @@ copy_progress() {
 # cp and not a pipe of two tars: one program and one exit status, times to the nanosecond, and no limit of an archive format on
 # names, sizes, ids or attributes. Spelled out instead of -a, for which attributes that cannot be kept are no error.
 copy_tree() {
-  wanted=$(usage source)
-  wanted=${wanted% *}
+  wanted=$(content_size)
   room=$(usage target)
   [ "${room#* }" -ge "$wanted" ] || fail too-small "the volume has room for ${room#* } bytes, the image's content needs $wanted"
   ticker copy_progress
@@ -40,28 +62,30 @@ in_tree() {
 
 # describe TREE: write what can be said of it, sorted, into TREE.entries, .devices, .links, .xattrs and .sums. NUL ends a record
 # wherever a name stands as it is.
+# shellcheck disable=SC2086 # $omitted is several words
 describe() {
-  # Type, mode, owner, size, links, time, path, target. A directory's size is the file system's business.
+  # Type, mode, owner, size, links, time, path, target. A directory's size and links are the file system's business.
   # shellcheck disable=SC2016 # find's own format
-  in_tree "$1" find . -type d -printf '%y %m %U %G - %n %T@ %P\0' -o \
+  in_tree "$1" find . $omitted -type d -printf '%y %m %U %G - - %T@ %P\0' -o \
     -printf '%y %m %U %G %s %n %T@ %P -> %l\0' >"$1.raw" &&
     sort -z "$1.raw" >"$1.entries" &&
-    in_tree "$1" find . \( -type b -o -type c \) -print0 >"$1.raw" &&
+    in_tree "$1" find . $omitted \( -type b -o -type c \) -print0 >"$1.raw" &&
     sort -z "$1.raw" >"$1.list" &&
     in_tree "$1" xargs -0 -r stat --printf '%t:%T %n\0' -- <"$1.list" >"$1.devices" &&
     describe_links "$1" && describe_xattrs "$1" && describe_content "$1"
 }
 
+# shellcheck disable=SC2086 # $omitted is several words
 describe_content() {
-  in_tree "$1" find . -type f -print0 >"$1.raw" &&
+  in_tree "$1" find . $omitted -type f -print0 >"$1.raw" &&
     sort -z "$1.raw" >"$1.list" &&
     in_tree "$1" xargs -0 -r sha256sum -b -- <"$1.list" >"$1.sums"
 }
 
 # Which names are one file: inode numbers differ between the trees, the order of their first names does not.
 describe_links() {
-  # shellcheck disable=SC2016 # awk's own variables
-  in_tree "$1" find . ! -type d -links +1 -printf '%i %P\0' >"$1.raw" &&
+  # shellcheck disable=SC2016,SC2086 # awk's own variables
+  in_tree "$1" find . $omitted ! -type d -links +1 -printf '%i %P\0' >"$1.raw" &&
     tr '\n\0' '\001\n' <"$1.raw" >"$1.list" &&
     sort -k 2 "$1.list" >"$1.raw" &&
     awk '{ if (!($1 in first)) first[$1] = ++n; i = $1; sub(/^[0-9]+ /, ""); print first[i], $0 }' <"$1.raw" >"$1.links"
@@ -71,8 +95,8 @@ describe_links() {
 describe_xattrs() {
   : >"$1.xattrs"
   [ "$xattrs" = compared ] || return 0
-  # shellcheck disable=SC2016 # awk's own variables
-  in_tree "$1" find . -print0 >"$1.list" &&
+  # shellcheck disable=SC2016,SC2086 # awk's own variables; several words
+  in_tree "$1" find . $omitted -print0 >"$1.list" &&
     in_tree "$1" xargs -0 -r getfattr -h -d -m - -e hex -- <"$1.list" >"$1.raw" &&
     awk '/^# file: / { name = $0; next } NF { print name "\t" $0 }' <"$1.raw" >"$1.list" &&
     sort "$1.list" >"$1.xattrs"
@@ -103,9 +127,10 @@ differ() {
   fail verify "the volume's tree is not the image's ($1): $first"
 }
 
+# shellcheck disable=SC2086 # $omitted is several words
 tree_facts() {
   files=$(tr -dc '\0' <target.entries | wc -c) || fail verify "entries cannot be counted"
-  in_tree target find . -type f -printf '%i %s\n' >target.raw || fail verify "sizes cannot be read"
+  in_tree target find . $omitted -type f -printf '%i %s\n' >target.raw || fail verify "sizes cannot be read"
   # shellcheck disable=SC2016 # awk's own variables
   bytes=$(awk '!($1 in seen) { seen[$1] = 1; sum += $2 } END { printf "%.0f", sum }' <target.raw) ||
     fail verify "sizes cannot be added"

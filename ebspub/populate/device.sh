@@ -49,7 +49,7 @@ device_size() {
   fi
 }
 
-# in_use DEVICE: print why it must not be touched, if so.
+# in_use DEVICE [ours]: print why it must not be touched, if so. On a volume of ours the partitions are ours, too.
 in_use() {
   [ -b "$1" ] || return 1
   number=$(stat -c '0x%t 0x%T' -- "$1") || return 1
@@ -60,7 +60,7 @@ in_use() {
     echo "it is swap space"
   elif [ -n "$(ls "/sys/dev/block/$number/holders" 2>/dev/null)" ]; then
     echo "another device is built on it"
-  elif ls "/sys/dev/block/$number/"*/partition >/dev/null 2>&1; then
+  elif [ "${2:-}" != ours ] && ls "/sys/dev/block/$number/"*/partition >/dev/null 2>&1; then
     echo "it has partitions"
   else
     return 1

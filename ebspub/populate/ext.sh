@@ -37,14 +37,14 @@ ext_check_source() {
 }
 
 ext_make() {
-  device=$1
-  size=$(device_size "$device") || fail io "the volume's size cannot be read"
+  size=$(device_size "$1") || fail io "the volume's size cannot be read"
   # Superblock, tables and journal aside, it must at least hold what is used.
   [ "$size" -ge $((used_blocks * block_size)) ] ||
     fail too-small "the volume has $size bytes, the image's content needs $((used_blocks * block_size))"
   reserved=$(($(super source.super 'Reserved block count') * 10000 / blocks))
   ratio=$((blocks * block_size / inodes))
   [ "$ratio" -ge "$block_size" ] || ratio=$block_size
+  device_=$1
   set -- -F -q -t "$fs_type" -b "$block_size" -I "$(super source.super 'Inode size')" -i "$ratio" \
     -m "$((reserved / 100)).$((reserved % 100 / 10))$((reserved % 10))" -L "$fs_label" \
     -O "none$(sed 's/^/,/' source.features | tr -d '\n')"
@@ -53,9 +53,9 @@ ext_make() {
   *) set -- "$@" -U "$fs_uuid" ;;
   esac
   ! grep -qx bigalloc source.features || set -- "$@" -C "$(super source.super 'Cluster size')"
-  try mkfs patiently mke2fs "$@" "$device" >&2
-  ext_tune "$device"
-  ext_compare "$device"
+  try mkfs patiently mke2fs "$@" "$device_" >&2
+  ext_tune "$device_"
+  ext_compare "$device_"
 }
 
 # What mke2fs takes from its configuration instead of from its arguments.

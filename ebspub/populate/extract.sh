@@ -26,15 +26,30 @@ choose_member() {
   status=0
   tar -tv --numeric-owner --quoting-style=escape --wildcards -f artefact '*.img' >members 2>members.err || status=$?
   cat members.err >&2
-  ! grep -q 'Not found in archive' members.err || fail bad-image "the archive holds no *.img"
+  if grep -q 'Not found in archive' members.err; then
+    is_root_tar || fail bad-image "the archive holds no *.img, and no root file system"
+    content=root-tar
+    return
+  fi
   [ "$status" -eq 0 ] || fail bad-image "the archive cannot be read: tar ended with exit status $status"
   count=$(wc -l <members)
+  # A whole system may hold files of that name, too.
+  if grep -qE ' (\./)?(usr|lib|boot)/' members && is_root_tar; then
+    content=root-tar
+    return
+  fi
   [ "$count" -eq 1 ] || fail bad-image "the archive holds $count members *.img instead of one"
   read -r kind _ member_size _ <members
   case $kind in
   -*) ;;
   *) fail bad-image "the archive's *.img is no regular file" ;;
   esac
+}
+
+# is_root_tar: whether the archive is that of a system's tree.
+is_root_tar() {
+  tar -t --quoting-style=escape -f artefact >names 2>/dev/null || return 1
+  [ "$(grep -cxE '(\./|/)?(etc|usr|var)/?' names)" -ge 2 ]
 }
 
 extract_progress() {
@@ -59,6 +74,7 @@ extract() {
   member_size=0
   if is_tar; then
     choose_member
+    [ "${content:-}" != root-tar ] || return 0
     ticker extract_progress
     sparsely tar -xO --wildcards -f artefact '*.img'
     [ "$(stat -c %s image)" = "$member_size" ] || fail bad-image "the archive's *.img is shorter than the archive says"
@@ -83,7 +99,8 @@ identify() {
     fail bad-image "the image is a disk with a partition table ($table), not a bare file system"
   fi
   case $fs_type in
-  ext2 | ext3 | ext4 | xfs) ;;
+  ext2 | ext3 | ext4 | xfs | btrfs) ;;
+  squashfs) content=squashfs ;;
   '') fail bad-image "the image holds no file system that blkid knows" ;;
   *) fail unsupported-fs "the image holds $(printable "$fs_type" 40), which cannot be copied" ;;
   esac

@@ -1,7 +1,7 @@
 # shellcheck shell=sh
 # shellcheck disable=SC2154 # parameters of the task, and what the other parts set
 # The specification's way to fill a volume: download the published tarball, make a file system on the volume, extract the image,
-# mount it, copy, sync.
+# mount it, copy, sync. For HVM the file system lies in a partition, and the image's own boot loader is installed.
 
 is_mounted() {
   grep -qF " $PWD/$1 " /proc/self/mountinfo
@@ -19,7 +19,7 @@ unmount() {
 
 # In a mount namespace of the task's own this is done by its end, too; where there is none, this is all there is.
 cleanup() {
-  for tree in target source; do
+  for tree in target source esp.mnt look; do
     ! is_mounted "$tree" || umount "$tree" || umount -l "$tree"
   done
   rm -f ./*.raw ./*.list
@@ -28,10 +28,14 @@ cleanup() {
 find_volume() {
   phase device
   device=$(find_device "$volume_id" "$requested") || fail device "volume $volume_id is not attached as $requested or by its id"
-  reason=$(in_use "$device") && fail device "volume $volume_id ($device) must not be touched: $reason"
   # After the first time, what is on it is our own.
-  if [ "$(cat claimed 2>/dev/null)" != "$volume_id" ]; then
+  ours=
+  [ "$(cat claimed 2>/dev/null)" != "$volume_id" ] || ours=ours
+  reason=$(in_use "$device" "$ours") && fail device "volume $volume_id ($device) must not be touched: $reason"
+  if [ -z "$ours" ]; then
     reason=$(surprises "$device") && fail device "volume $volume_id ($device) is not fresh: $reason"
+  elif [ -b "$device" ]; then
+    drop_parts
   fi
   :
 }
@@ -46,28 +50,54 @@ mount_tree() {
 }
 
 fill_block_device() {
+  [ -n "$content" ] || mount_tree image source "loop,ro$source_options"
   phase mkfs
-  claim_volume
-  "${family}_make" "$device"
+  root=
+  if [ "$virtualization" = hvm ]; then
+    gpt_plan "$device"
+    boot_check
+    claim_volume
+    gpt_make "$device"
+    open_parts
+  else
+    claim_volume
+    root=$device
+  fi
+  "${family}_make" "$root"
   phase copy
-  mount_tree image source "loop,ro$source_options"
-  mount_tree "$device" target "noatime$source_options"
+  mount_tree "$root" target "noatime$source_options"
   copy_tree
+  if [ "$virtualization" = hvm ]; then
+    phase boot
+    boot_install
+    # shellcheck disable=SC2086 # paths of ours, without blanks
+    omit $changes
+  fi
   phase verify
   # Mounted anew, so that what is compared comes from the volume and not from memory.
   unmount target
-  try io blockdev --flushbufs "$device"
-  mount_tree "$device" target "ro$source_options"
+  flush_volume
+  mount_tree "$root" target "ro$source_options"
   verify_trees
+  [ "$virtualization" != hvm ] || boot_verify
   phase finish
   unmount target
   unmount source
   try io sync
-  "${family}_finish" "$device"
+  "${family}_finish" "$root"
+  [ "$virtualization" != hvm ] || gpt_verify "$device"
+  flush_volume
+}
+
+flush_volume() {
+  try io sync
+  [ "$root" = "$device" ] || try io blockdev --flushbufs "$root" "$esp"
   try io blockdev --flushbufs "$device"
 }
 
 fill_file() {
+  [ -z "$content" ] || fail builder "without a block device a published tree cannot be copied: the builder's login user needs sudo"
+  [ "$virtualization" != hvm ] || fail builder "without a block device there are no partitions: the builder's login user needs sudo"
   [ "$family" = ext ] || fail unsupported-fs "without a block device only ext2, ext3 and ext4 can be copied, not $fs_type"
   claim_volume
   ext_mount_options source.super >source.options
@@ -84,7 +114,9 @@ main() {
   cleanup
   find_volume
   get_artefact
+  content=
   extract
+  [ -z "$content" ] || open_published_tree
   case $fs_type in
   ext*) family=ext ;;
   *) family=$fs_type ;;
@@ -101,9 +133,10 @@ main() {
   fact fs_type "$fs_type"
   fact label "$fs_label"
   fact uuid "$fs_uuid"
-  fact size "$size"
+  fact size "${volume_size:-$size}"
   # The builder's disk is not the place to keep it; a failed task keeps it for the next start.
-  rm -f artefact image
+  rm -f artefact image published
+  [ "$content" != root-tar ] || rm -rf source
 }
 
 main

@@ -15,6 +15,12 @@ xfs_check_source() {
   [ -s source.flags ] || fail bad-image "the image's XFS cannot be read"
   fs_label=$(probe LABEL)
   fs_uuid=$(probe UUID)
+  # Mounted to be written once, it replays its log.
+  mkdir -p look || fail io "no mount point"
+  if [ -b "$device" ]; then
+    try bad-image mount -t xfs -o nosuid,nodev,noexec,loop,nouuid image look
+    unmount look
+  fi
 }
 
 xfs_flag() {

@@ -6,6 +6,7 @@ userdata   what a builder is launched with
 shell      the protocols `Shell` and `Connect`
 ssh        `connect` for real hosts, host key pinned
 detached   work that survives connection and publisher: start, poll, cancel
+upload     a file of the publisher's, sent to such work in slices
 report     what a builder says of such work, read with distrust
 ========== ==============================================================
 """

@@ -53,13 +53,17 @@ end_marked() {
   done
 }
 
-start_task() {
+make_work() {
   mkdir -p "$parent" && { [ -d "$work" ] || mkdir "$work" || [ -d "$work" ]; } || return 1
   work_is_ours || {
     echo "$work belongs to somebody else" >&2
     return 1
   }
-  chmod 700 "$work" && lock_work || return 1
+  chmod 700 "$work" && lock_work
+}
+
+start_task() {
+  make_work || return 1
   if [ -e "$work/result" ]; then
     [ "$again" = yes ] && ! grep -qx outcome=succeeded "$work/result" || return 0
     leader_lives || rm -f "$work/result" || return 1
@@ -82,6 +86,25 @@ start_task() {
     sleep 0.1
     waited=$((waited + 1))
   done
+}
+
+# Take the publisher's own file as the task's $file: say how much of it is here. $identity names the very file and
+# $size its bytes; what is here of another one is thrown away. upload.py appends to $file.part.
+begin_upload() {
+  make_work && cd "$work" || return 1
+  if [ "$(cat upload 2>/dev/null)" != "$identity" ]; then
+    rm -f "$file" "$file.part" && write_file upload "$identity" || return 1
+  fi
+  if [ ! -e "$file" ]; then
+    : >>"$file.part" && here=$(stat -c %s "$file.part") || return 1
+    [ "$here" -le "$size" ] || { : >"$file.part" && here=0; } || return 1
+    if [ "$here" -lt "$size" ]; then
+      echo "upload $here $work"
+      return 0
+    fi
+    mv -f "$file.part" "$file" || return 1
+  fi
+  echo "upload $size $work"
 }
 
 # prefixed WORD FILE: its lines, each with the word before it, so that none can pass for another kind of line.

@@ -26,14 +26,20 @@ from ebspub.errors import RemoteError
 from ebspub.remote.report import REPLY_LIMIT, Report, clean, parse_report
 from ebspub.remote.shell import Completed, Shell
 
-#: Become root if the login user may; EBSPUB_DEVICES (see populate.device) would be lost in sudo's clean environment.
-_SH = (
-    'if [ "$(id -u)" -ne 0 ] && sudo -n true </dev/null >/dev/null 2>&1; then '
-    'exec sudo -n env "EBSPUB_DEVICES=${EBSPUB_DEVICES:-/dev}" sh; fi; exec sh'
-)
-_COMMAND = f"sh -c {shlex.quote(_SH)}"
 _TASK_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}", re.ASCII)
 _PARAMETER = re.compile(r"[a-z][a-z0-9_]{0,39}", re.ASCII)
+
+
+def as_root(command: str) -> str:
+    """Return the command line that runs ``command`` as root if the login user may become root, else as that user.
+
+    EBSPUB_DEVICES (see populate.device) would be lost in sudo's clean environment.
+    """
+    script = (
+        'if [ "$(id -u)" -ne 0 ] && sudo -n true </dev/null >/dev/null 2>&1; then '
+        f'exec sudo -n env "EBSPUB_DEVICES=${{EBSPUB_DEVICES:-/dev}}" {command}; fi; exec {command}'
+    )
+    return f"sh -c {shlex.quote(script)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +127,7 @@ def run_program(
             "",
         ]
     )
-    done = shell.run(_COMMAND, stdin=program.encode("utf-8", "surrogateescape"), timeout=timeout, limit=limit)
+    done = shell.run(as_root("sh"), stdin=program.encode("utf-8", "surrogateescape"), timeout=timeout, limit=limit)
     if done.status != 0:
         said = clean(done.stderr[-400:].decode("utf-8", "replace")) or "it did not say why"
         raise RemoteError(f"the builder could not do `{call.split(maxsplit=1)[0]}` (exit status {done.status}): {said}")

@@ -115,7 +115,7 @@ class _Exchange:
 
     def __init__(self, channel: paramiko.Channel, stdin: bytes, limit: int) -> None:
         self._channel = channel
-        self._pending: bytes | None = stdin
+        self._pending: memoryview | None = memoryview(stdin)
         self._limit = limit
         self._out = bytearray()
         self._err = bytearray()
@@ -163,7 +163,7 @@ class _Exchange:
                 self._channel.shutdown_write()
                 self._pending = None
                 return True
-            sent = self._channel.send(self._pending[:_CHUNK])
+            sent = self._channel.send(bytes(self._pending[:_CHUNK]))
         except OSError:
             if not self._channel.closed:
                 raise

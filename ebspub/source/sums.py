@@ -43,6 +43,12 @@ def parse_sums(content: bytes, *, origin: str) -> dict[str, str]:
     return found
 
 
+def listed_names(content: bytes) -> frozenset[str]:
+    """Return the names in a file that may be a SHA256SUMS, signed in the clear or not; proves nothing."""
+    matches = (_LINE.fullmatch(line.rstrip("\r")) for line in content.decode("utf-8", "replace").split("\n"))
+    return frozenset(match[2].removeprefix("./") for match in matches if match is not None)
+
+
 def _unusable(origin: str, why: str) -> SourceError:
     return SourceError(
         f"{origin} cannot be used: {why}",

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from ebspub.engine.step import Step, Steps
 from ebspub.states import State
 from ebspub.steps.attach import Attach
 from ebspub.steps.cancel import Cancel
+from ebspub.steps.direct import NoBuilder, NoVolume, Seal, Upload
 from ebspub.steps.launch import Launch
 from ebspub.steps.populate import Populate
 from ebspub.steps.register import Register
@@ -19,6 +22,16 @@ STEPS: Steps = {
     State.POPULATED: Snapshot(),
     State.SNAPSHOTTED: Register(),
 }
+#: Other ways through the states, by the method that takes them.
+WAYS: Mapping[str, Steps] = {
+    "direct": {
+        State.PENDING: NoBuilder(),
+        State.LAUNCHED: NoVolume(),
+        State.ATTACHED: Upload(),
+        State.POPULATED: Seal(),
+        State.SNAPSHOTTED: Register(),
+    }
+}
 CANCEL: Step = Cancel()
 
-__all__ = ["CANCEL", "STEPS"]
+__all__ = ["CANCEL", "STEPS", "WAYS"]

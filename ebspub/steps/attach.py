@@ -12,6 +12,7 @@ from ebspub.engine.effects import Making
 from ebspub.engine.outcome import Back, Done, Outcome, Wait
 from ebspub.engine.step import World
 from ebspub.populate.device import find_device
+from ebspub.spec import PROVISIONED
 from ebspub.states import Kind
 from ebspub.steps import builder
 from ebspub.store import Job
@@ -57,8 +58,11 @@ def _create(job: Job, world: World, zone: str) -> Outcome:
         "zone": zone,
         "size": wanted.size,
         "type": wanted.type,
-        "iops": wanted.iops,
+        # Where another type is registered they may be meant for that one only.
+        "iops": wanted.iops if wanted.type in PROVISIONED else None,
         "throughput": wanted.throughput,
+        "encrypted": wanted.encrypted,
+        "kms_key": wanted.kms_key,
     }
 
     def call(told: Any, token: str, marks: dict[str, str]) -> str:

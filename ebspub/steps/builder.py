@@ -45,13 +45,13 @@ def address(job: Job, seen: Instance) -> str:
 def published(job: Job, world: World) -> Image | None:
     """Return this account's AMI of the job's name if it is this very build; None where the name is free.
 
-    The same build: registered for the same job (suite, build, serial, arch, region) from the same source. Raises
+    The same build: registered for the same job (suite, build, serial, arch, region) from the same source, by its
+    checksum; where none is known before a builder has measured it (``verify = "none"``), by the URL until then. Raises
     NameTakenError for any other AMI of that name: a name is never taken away from anybody.
     """
     for image in world.view.images_named(job.spec.registration.name):
         same_job = image.tags.get(tags.JOB) == job.id
-        source = job.spec.source.sha256
-        if same_job and (source is None or image.tags.get(tags.SOURCE) == source):
+        if same_job and tags.is_from(image.tags, job.spec.source, job.facts.get("sha256")):
             return image
         what = "was registered from another source" if same_job else "is not this build"
         raise NameTakenError(

@@ -17,6 +17,7 @@ class Cancel:
 
     def advance(self, job: Job, world: World) -> Outcome:
         """Remove everything on record, then whatever else carries the job's tag."""
+        world.uploads.drop(job.id)
         wait = remains.remove(job, world, job.live()) or remains.remove_strays(job, world, self.kinds)
         return wait or Done()
 

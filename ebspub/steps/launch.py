@@ -34,15 +34,9 @@ class Launch:
 
     def advance(self, job: Job, world: World) -> Outcome:
         """See that the build is not published, clean up, make the group and the builder, connect."""
-        wait = remains.remove(job, world, [r for r in job.resources if r.attempt < job.attempt])
-        if wait is not None:
-            return wait
-        if GAVE_UP in job.facts:
-            told = job.facts[GAVE_UP]
-            raise JobError(told["message"], todo=told["todo"], code=told["code"], request_id=told["request_id"])
-        image = builder.published(job, world)
-        if image is not None:
-            return remains.remove(job, world, job.live()) or builder.adopted(job, image)
+        begun = begin(job, world)
+        if begun is not None:
+            return begun
         group = _group(job, world)
         if isinstance(group, Wait):
             return group
@@ -56,6 +50,23 @@ class Launch:
         if job.current(Kind.INSTANCE) is None:
             return Back("lose_builder", f"no builder could be launched within {limit:.0f} s{last}")
         return Back("lose_builder", f"the builder did not answer over SSH within {limit:.0f} s{last}")
+
+
+def begin(job: Job, world: World) -> Outcome | None:
+    """Do what comes before anything is made; None when there is nothing (more) of it to do.
+
+    Remove what earlier attempts left; fail a job that was given up; adopt the AMI where the build is published already.
+    """
+    wait = remains.remove(job, world, [r for r in job.resources if r.attempt < job.attempt])
+    if wait is not None:
+        return wait
+    if GAVE_UP in job.facts:
+        told = job.facts[GAVE_UP]
+        raise JobError(told["message"], todo=told["todo"], code=told["code"], request_id=told["request_id"])
+    image = builder.published(job, world)
+    if image is not None:
+        return remains.remove(job, world, job.live()) or builder.adopted(job, image)
+    return None
 
 
 def _group(job: Job, world: World) -> tuple[str, ...] | Wait:

@@ -12,8 +12,11 @@ from ebspub.engine.outcome import Back, Done, Outcome, Wait
 from ebspub.engine.step import World
 from ebspub.errors import JobError, RemoteError, VerificationError
 from ebspub.populate import FATAL_CODES, METHODS
+from ebspub.populate.artefact import NAME, local_file
 from ebspub.remote import detached
 from ebspub.remote.report import Absent, Failed, Running
+from ebspub.remote.shell import Shell
+from ebspub.remote.upload import upload
 from ebspub.states import Kind
 from ebspub.steps import builder
 from ebspub.steps.attach import DEVICE
@@ -22,6 +25,8 @@ from ebspub.store import Job
 #: A running builder that could not be reached so often, for so long (seconds), counts as lost. Both: while the
 #: publisher's own network is away, time passes without a try, and the copy goes on without us.
 _UNREACHABLE = (8, 300.0)
+#: Seconds for which one look sends a file: longer than the pause between two looks, short beside a lease's renewal.
+_SLICE = 8.0
 #: The fact that counts those failures: how many in a row, since when; None after an answer.
 _SILENT = "unreachable"
 
@@ -46,6 +51,8 @@ class Populate:
             shell = world.shells.get(job)
             report = detached.poll(shell, task)
             if isinstance(report, Absent):
+                if (sending := _send(job, shell, task)) is not None:
+                    return sending
                 start = partial(detached.start, shell, task)
                 world.effects.act(job, "StartPopulating", start, target=volume.id)
                 return Wait("starting", progress={"phase": "start"})
@@ -67,6 +74,24 @@ class Populate:
         return Back("lose_builder", f"populating took longer than {limit:.0f} s (last phase: {phase})")
 
 
+def _send(job: Job, shell: Shell, task: detached.Task) -> Wait | None:
+    """Send more of an artefact that is a file of this machine; None once the builder has it, or downloads it itself."""
+    file = local_file(job.spec)
+    if file is None:
+        return None
+    try:
+        sent = upload(shell, task, file, NAME, seconds=_SLICE)
+    except OSError as error:
+        raise JobError(
+            f"{job.id}: the source {file} cannot be read: {error.strerror}",
+            todo="The job goes on only on the machine that has the file. Put it back, then `ebspub resume`.",
+            code="source",
+        ) from error
+    return (
+        None if sent.complete else Wait("upload", progress={"phase": "upload", "done": sent.done, "total": sent.total})
+    )
+
+
 def _unreachable(job: Job, world: World, builder_id: str, error: RemoteError) -> Outcome:
     now = world.clock.now()
     count, since = job.facts.get(_SILENT) or (0, now)
@@ -81,8 +106,7 @@ def _failed(job: Job, report: Failed) -> Outcome:
     if report.code not in FATAL_CODES:
         return Back("lose_builder", f"populating failed in {what}", report.code)
     kind = VerificationError if report.code == "checksum" else JobError
-    raise kind(
-        f"{job.id}: populating failed in {what}",
-        todo=f"Look at the source {job.spec.source.url}; another attempt cannot mend this.",
-        code=report.code,
-    )
+    todo = f"Look at the source {job.spec.source.url}; another attempt cannot mend this."
+    if report.code == "builder":
+        todo = f"Take another builder image than {job.spec.builder.image}, or install there what it lacks."
+    raise kind(f"{job.id}: populating failed in {what}", todo=todo, code=report.code)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from ebspub.aws import images
+from ebspub.aws import images, tags
 from ebspub.aws.images import Image
 from ebspub.engine.effects import Making
 from ebspub.engine.outcome import Back, Done, Outcome, Wait
 from ebspub.engine.step import World
 from ebspub.errors import JobError
+from ebspub.spec import PROVISIONED
 from ebspub.states import Kind
 from ebspub.steps import builder, remains
 from ebspub.store import Job
@@ -68,10 +69,15 @@ def _register(job: Job, world: World) -> Outcome:
         return Back("lose_snapshot", f"snapshot {job.snapshot_id} no longer exists")
     spent = sum(1 for r in job.resources if r.kind is Kind.IMAGE and r.attempt == job.attempt and r.gone_at)
 
-    provisioned = job.spec.registration.volume_type in ("io1", "io2")
-    request = {"snapshot": job.snapshot_id, "iops": job.spec.volume.iops if provisioned else None}
+    kind, volume = job.spec.registration.volume_type, job.spec.volume
+    request = {
+        "snapshot": job.snapshot_id,
+        "iops": volume.iops if kind in PROVISIONED else None,
+        "throughput": volume.throughput if kind == "gp3" else None,
+    }
 
     def call(told: Any, _token: str, marks: dict[str, str]) -> str:
+        marks |= tags.of_content(job.spec.method, job.facts)
         return images.register(world.clients.writer, job.spec.registration, told, tags=marks)
 
     made_id = world.effects.make(

@@ -41,6 +41,14 @@ _MADE_FOR_ALL = (
     .where(_RESOURCES.c.job_id.in_(sa.bindparam("job_ids", expanding=True)))
     .order_by(_RESOURCES.c.id)
 )
+_PREDECESSOR = (
+    sa.select(_JOBS.c.id)
+    .where(*(_JOBS.c[name] == sa.bindparam(name) for name in ("suite", "build", "arch", "region")))
+    .where(_JOBS.c.ami_id.is_not(None), _JOBS.c.state == sa.literal_column("'registered'"))
+    .where(_JOBS.c.id != sa.bindparam("its_id"))
+    .order_by(_JOBS.c.ended_at.desc(), _JOBS.c.id.desc())
+    .limit(1)
+)
 
 
 def add(conn: sa.Connection, spec: JobSpec, now: float) -> bool:
@@ -54,6 +62,7 @@ def add(conn: sa.Connection, spec: JobSpec, now: float) -> bool:
                 name: getattr(spec, name) for name in ("suite", "build", "label", "serial", "version", "arch", "region")
             },
             "spec": spec.model_dump_json(),
+            "method": spec.method,
             "state": State.PENDING.value,
             "status": Status.WAITING.value,
             "attempt": 1,
@@ -152,7 +161,7 @@ def respecify(conn: sa.Connection, job: Job, spec: JobSpec, now: float) -> bool:
     statement = (
         _JOBS.update()
         .where(_JOBS.c.id == job.id, _JOBS.c.epoch == job.epoch, _JOBS.c.ended_at.is_(None))
-        .values(spec=spec.model_dump_json(), label=spec.label, version=spec.version, updated_at=now)
+        .values(spec=spec.model_dump_json(), method=spec.method, label=spec.label, version=spec.version, updated_at=now)
     )
     return conn.execute(statement).rowcount == 1
 
@@ -172,17 +181,27 @@ def regions(conn: sa.Connection) -> list[str]:
     return list(conn.execute(sa.select(_JOBS.c.region).distinct().order_by(_JOBS.c.region)).scalars())
 
 
+def predecessor(conn: sa.Connection, spec: JobSpec) -> Job | None:
+    """Return the job of the same suite, build, arch and region that was registered last; None where there is none."""
+    told = {name: getattr(spec, name) for name in ("suite", "build", "arch", "region")}
+    found = conn.execute(_PREDECESSOR, {**told, "its_id": spec.job_id}).scalar()
+    return None if found is None else get(conn, found)
+
+
 def hold(conn: sa.Connection, job: Job) -> bool:
     """Whether nobody drives ``job`` and nobody did since it was read; nobody can begin before this transaction ends.
 
+    Nor did anybody begin to boot its AMI since.
+
     For what is done to a job from outside, without a lease. SQLite: the caller's transaction must be a writer's.
     """
-    query = sa.select(_JOBS.c.id).where(_JOBS.c.id == job.id, _JOBS.c.epoch == job.epoch, _JOBS.c.lease_owner.is_(None))
+    mine = (_JOBS.c.id == job.id, _JOBS.c.epoch == job.epoch, _JOBS.c.verify_epoch == job.verify_epoch)
+    query = sa.select(_JOBS.c.id).where(*mine, _JOBS.c.lease_owner.is_(None))
     return conn.execute(query.with_for_update()).first() is not None
 
 
 def _job(row: sa.RowMapping, made: Sequence[Resource]) -> Job:
-    owner = row["lease_owner"]
+    owner, verifier = row["lease_owner"], row["verify_owner"]
     plain = ("id", "label", "account", "attempt", "attempt_base", "instance_id", "volume_id", "snapshot_id", "ami_id")
     more = ("facts", "step_started_at", "progress", "retries", "not_before", "cancel_requested", "epoch")
     times = ("created_at", "updated_at", "ended_at")
@@ -194,6 +213,8 @@ def _job(row: sa.RowMapping, made: Sequence[Resource]) -> Job:
         error=Failure.from_json(row["error"]),
         lease=None if owner is None else Lease(owner, row["lease_until"], row["epoch"]),
         resources=tuple(made),
+        verification=None if verifier is None else Lease(verifier, row["verify_until"], row["verify_epoch"]),
+        verify_epoch=row["verify_epoch"],
     )
 
 

@@ -123,6 +123,9 @@ class Job:
     updated_at: float
     ended_at: float | None
     resources: tuple[Resource, ...] = field(default=())
+    #: Who boots its AMI at present (:mod:`ebspub.store.verifications`), and how many did.
+    verification: Lease | None = None
+    verify_epoch: int = 0
 
     @property
     def ended(self) -> bool:

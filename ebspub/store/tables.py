@@ -66,6 +66,8 @@ jobs = sa.Table(
     sa.Column("region", sa.String(32), nullable=False),
     sa.Column("account", sa.String(32)),
     sa.Column("spec", sa.Text, nullable=False),
+    # The way to fill the volume, which is in the document, too: what a state asks for depends on it.
+    sa.Column("method", sa.String(16), nullable=False, server_default="filesystem"),
     sa.Column("state", sa.String(16), nullable=False),
     sa.Column("status", sa.String(16), nullable=False),
     sa.Column("attempt", sa.Integer, nullable=False),
@@ -88,13 +90,24 @@ jobs = sa.Table(
     sa.Column("created_at", sa.Double, nullable=False),
     sa.Column("updated_at", sa.Double, nullable=False),
     sa.Column("ended_at", sa.Double),
+    # Who boots the AMI of a registered job, to see that it does: a lease like the other.
+    sa.Column("verify_owner", sa.String(255)),
+    sa.Column("verify_until", sa.Double),
+    sa.Column("verify_epoch", sa.Integer, nullable=False, server_default="0"),
     sa.UniqueConstraint("suite", "build", "serial", "arch", "region"),
     _one_of("state", State, "state"),
     _one_of("status", Status, "status"),
     sa.CheckConstraint("attempt >= attempt_base AND attempt_base >= 1", name="attempt"),
     sa.CheckConstraint("epoch >= 0 AND retries >= 0", name="counters"),
-    sa.CheckConstraint("state NOT IN ('launched', 'attached') OR instance_id IS NOT NULL", name="builder"),
-    sa.CheckConstraint("state NOT IN ('attached', 'populated') OR volume_id IS NOT NULL", name="volume"),
+    sa.CheckConstraint("method IN ('filesystem', 'disk', 'direct')", name="method"),
+    # The direct method has neither builder nor volume; it fills a snapshot.
+    sa.CheckConstraint(
+        "method = 'direct' OR state NOT IN ('launched', 'attached') OR instance_id IS NOT NULL", name="builder"
+    ),
+    sa.CheckConstraint(
+        "method = 'direct' OR state NOT IN ('attached', 'populated') OR volume_id IS NOT NULL", name="volume"
+    ),
+    sa.CheckConstraint("method <> 'direct' OR state <> 'populated' OR snapshot_id IS NOT NULL", name="filled"),
     sa.CheckConstraint("state <> 'snapshotted' OR snapshot_id IS NOT NULL", name="snapshot"),
     sa.CheckConstraint("state <> 'registered' OR (ami_id IS NOT NULL AND snapshot_id IS NOT NULL)", name="image"),
     sa.CheckConstraint("(state = 'registered') = (status = 'done')", name="done"),
@@ -102,6 +115,8 @@ jobs = sa.Table(
     sa.CheckConstraint("(lease_owner IS NULL) = (lease_until IS NULL)", name="lease"),
     sa.CheckConstraint("(status IN ('running', 'cancelling')) = (lease_owner IS NOT NULL)", name="driven"),
     sa.CheckConstraint("status <> 'failed' OR error IS NOT NULL", name="failed"),
+    sa.CheckConstraint("(verify_owner IS NULL) = (verify_until IS NULL) AND verify_epoch >= 0", name="verify_lease"),
+    sa.CheckConstraint("verify_owner IS NULL OR state = 'registered'", name="verify_registered"),
     sa.Index("ix_jobs_status", "status"),
     sa.Index(
         "uq_jobs_ami",
@@ -155,6 +170,21 @@ resources = sa.Table(
         sqlite_where=sa.text("resource_id IS NOT NULL"),
         postgresql_where=sa.text("resource_id IS NOT NULL"),
     ),
+)
+
+#: What the blocks of a snapshot hold that the direct method fills: written after they were put, some at a time, so
+#: that an upload goes on where it died, and the next build finds what has not changed since.
+blocks = sa.Table(
+    "blocks",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("resource", sa.Integer, sa.ForeignKey("resources.id"), nullable=False),
+    # Whether they were put; else they are the parent snapshot's.
+    sa.Column("sent", sa.Boolean, nullable=False),
+    # For each block its index (4 bytes, big-endian) and its SHA-256 (32 bytes).
+    sa.Column("entries", sa.LargeBinary, nullable=False),
+    sa.CheckConstraint("length(entries) >= 36", name="entries"),
+    sa.Index("ix_blocks_resource", "resource"),
 )
 
 #: Every call that makes, changes or removes something.

@@ -13,6 +13,7 @@ import pytest
 
 from ebspub.demo.image import make_images, serve
 from ebspub.demo.setting import ARCHES, SERIAL, SUITE
+from ebspub.demo.signing import sign_sums
 from ebspub.demo.verify import source_tree
 from ebspub.localcloud import running
 from tests.conftest import Need
@@ -29,9 +30,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def stage(tmp_path_factory: pytest.TempPathFactory, need: Need, _session_isolation: None) -> Iterator[Quick]:
     """Yield a publisher without a database: a running cloud, a web server with a small image, and its tree."""
     need.loop()
-    need.tool("sshd", "sudo", "mke2fs", "curl")
+    need.tool("sshd", "sudo", "mke2fs", "curl", "gpg", "gpgv")
     folder = tmp_path_factory.mktemp("crash")
     images = make_images(folder / "images", suite=SUITE, serial=SERIAL, arches=ARCHES, content_mib=1, size_mib=32)
+    sign_sums(images)
     trees = {arch: source_tree(images, SUITE, arch, folder) for arch in ARCHES}
     with ExitStack() as stack:
         url = stack.enter_context(serve(folder / "images"))

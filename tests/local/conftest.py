@@ -10,6 +10,7 @@ import pytest
 
 from ebspub.demo.image import make_images, serve
 from ebspub.demo.setting import ARCHES, SERIAL, SUITE
+from ebspub.demo.signing import sign_sums
 from ebspub.demo.verify import source_tree
 from ebspub.localcloud import Delays, Settings, running
 from tests.conftest import Need
@@ -20,9 +21,10 @@ from tests.local.publisher import Publisher
 def stage(tmp_path_factory: pytest.TempPathFactory, need: Need, _session_isolation: None) -> Iterator[Publisher]:
     """Yield a publisher without a database: a running cloud, a web server with images, and the trees in them."""
     need.loop()
-    need.tool("sshd", "sudo", "mke2fs", "curl")
+    need.tool("sshd", "sudo", "mke2fs", "curl", "gpg", "gpgv")
     folder = tmp_path_factory.mktemp("stage")
     images = make_images(folder / "images", suite=SUITE, serial=SERIAL, arches=ARCHES, content_mib=4, size_mib=64)
+    sign_sums(images)
     trees = {arch: source_tree(images, SUITE, arch, folder) for arch in ARCHES}
     with ExitStack() as stack:
         url = stack.enter_context(serve(folder / "images"))

@@ -16,6 +16,7 @@ from typing import Any
 
 from ebspub.app.report import job_document
 from ebspub.demo.setting import configuration
+from ebspub.demo.signing import KEYRING
 from ebspub.demo.trees import Tree, differences
 from ebspub.demo.verify import tree_of
 from ebspub.localcloud import Cloud
@@ -51,7 +52,8 @@ class Publisher:
 
     def configure(self, *regions: str, edit: Callable[[str], str] = lambda text: text) -> None:
         """Write the configuration for ``regions``; ``edit`` may change its text."""
-        text = configuration(self.folder, url=self.url, cloud=self.cloud, regions=regions)
+        keyring = self.images / KEYRING
+        text = configuration(self.folder, url=self.url, cloud=self.cloud, regions=regions, keyring=keyring)
         self.config.write_text(edit(text.replace('serial = "20101020"', f'serial = "{self.serial}"')))
 
     @property

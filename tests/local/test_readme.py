@@ -8,12 +8,12 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from ebspub.demo.image import make_images, serve
+from ebspub.demo.signing import sign_sums
 from tests.local.publisher import Publisher
 
 pytestmark = [pytest.mark.timeout(600)]
@@ -56,6 +56,7 @@ def test_the_commands_of_the_readme_do_what_it_says(publisher: Publisher, tmp_pa
         shutil.copy(ROOT / name, checkout / name)
     images = tmp_path / "mirror"
     release = make_images(images, suite="lucid", serial="20100427.1", arches=["amd64"], content_mib=2, size_mib=64)
+    sign_sums(release).rename(checkout / "mirror-keyring.gpg")
     release.rename(images / "lucid" / "release-20100427.1")
     (images / "releases").mkdir()
     (images / "lucid").rename(images / "releases" / "lucid")
@@ -82,11 +83,13 @@ def _run(publisher: Publisher, folder: Path, command: str) -> None:
         stderr=subprocess.STDOUT,
         text=True,
     )
+    told = ""
     if "--watch" in command:
-        time.sleep(3)
+        assert process.stdout is not None
+        told = process.stdout.readline()  # it watches
         process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=400)
-    assert process.returncode == 0, f"{command}\n{out}"
+    assert process.returncode == 0, f"{command}\n{told}{out}"
 
 
 def _edit(config: Path, mirror: str, publisher: Publisher) -> None:

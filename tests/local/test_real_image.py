@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from ebspub.demo.image import serve, write_sums
+from ebspub.demo.signing import KEYRING, sign_sums
 from ebspub.demo.trees import differences
 from ebspub.demo.verify import tree_of
 from tests.local.publisher import Publisher
@@ -27,10 +28,15 @@ def test_debian_is_published_entry_by_entry_and_boots_to_its_login_prompt(publis
     tarball = mirror / "lucid-server-uec-amd64.tar.gz"
     tarball.symlink_to(real.tarball)
     write_sums(mirror, [tarball])
+    keyring = sign_sums(mirror)
     with serve(mirror) as url:
         publisher.configure(
             "us-east-1",
-            edit=lambda text: text.replace(f"{publisher.url}/lucid/20101020", url).replace("size = 1", "size = 2"),
+            edit=lambda text: (
+                text.replace(f"{publisher.url}/lucid/20101020", url)
+                .replace("size = 1", "size = 2")
+                .replace(str(publisher.images / KEYRING), str(keyring))
+            ),
         )
 
         done = publisher.call("run", "--arch", "amd64", timeout=600)

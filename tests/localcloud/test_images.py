@@ -151,3 +151,36 @@ def test_every_region_has_builder_images_that_its_parameters_name(lab: Lab) -> N
 
 def test_a_region_that_does_not_exist_is_refused(lab: Lab) -> None:
     assert code_of(lab.client("ec2", "us-moon-1").describe_images) == "AuthFailure"
+
+
+def test_an_image_is_as_secure_as_it_was_registered(lab: Lab, ec2: Any, snapshot: str, name: str) -> None:
+    boot = {"BootMode": "uefi", "TpmSupport": "v2.0", "UefiData": "QU1aTlVFRkk=", "ImdsSupport": "v2.0"}
+    image_id = ec2.register_image(**registration(name, snapshot, **boot))["ImageId"]
+    image = described(ec2, image_id)
+    assert {key: image.get(key) for key in boot} == {**boot, "UefiData": None}
+    until(lambda: lab.image_state(image_id) == "available")
+    told = ec2.describe_image_attribute(ImageId=image_id, Attribute="uefiData")
+    assert told["UefiData"] == {"Value": "QU1aTlVFRkk="}
+
+
+@pytest.mark.parametrize("wrong", [{"TpmSupport": "v2.0"}, {"UefiData": "QU1aTlVFRkk="}], ids=str)
+def test_a_tpm_and_uefi_variables_are_for_uefi(ec2: Any, snapshot: str, name: str, wrong: dict[str, str]) -> None:
+    assert code_of(ec2.register_image, **registration(name, snapshot, **wrong)) == "InvalidParameterCombination"
+
+
+def test_what_is_encrypted_stays_so(lab: Lab, ec2: Any, name: str) -> None:
+    key = "arn:aws:kms:us-east-1:123456789012:key/0123"
+    made = {"AvailabilityZone": "us-east-1a", "Size": 1, "Encrypted": True, "KmsKeyId": key}
+    volume = ec2.create_volume(**made)["VolumeId"]
+    until(lambda: ec2.describe_volumes(VolumeIds=[volume])["Volumes"][0]["State"] == "available")
+    snapshot = lab.snapshot(volume)
+    seen = ec2.describe_snapshots(SnapshotIds=[snapshot])["Snapshots"][0]
+    assert (seen["Encrypted"], seen["KmsKeyId"]) == (True, key)
+    fast = {"SnapshotId": snapshot, "VolumeType": "gp3", "Iops": 4000, "Throughput": 500}
+    mapping = [{"DeviceName": "/dev/sda1", "Ebs": fast}]
+    image_id = ec2.register_image(**registration(name, snapshot, BlockDeviceMappings=mapping))["ImageId"]
+    ebs = described(ec2, image_id)["BlockDeviceMappings"][0]["Ebs"]
+    assert (ebs["Encrypted"], ebs["Iops"], ebs["Throughput"]) == (True, 4000, 500)
+    mapping[0]["Ebs"] = {**fast, "Encrypted": True}
+    told = registration(f"{name}-2", snapshot, BlockDeviceMappings=mapping)
+    assert code_of(ec2.register_image, **told) == "InvalidParameterCombination"

@@ -28,9 +28,17 @@ _EVENT = """
 INSERT INTO events (id, job_id, at, attempt, epoch, action, from_state, to_state, message, facts)
 VALUES (1, :id, :now, 1, 3, 'step', 'pending', 'launched', '', '{"instance_id": "i-1"}')
 """
+_BLOCKS = """
+INSERT INTO blocks (id, resource, sent, entries)
+VALUES (1, 1, true, CAST('123456789012345678901234567890123456' AS {bytes}))
+"""
 
 #: What fills the tables of each revision. A new revision gets a line of its own, even if it is the one before it.
-ROWS: dict[str, tuple[str, ...]] = {"0001": (_JOB, _RESOURCE, _EFFECT, _EVENT)}
+ROWS: dict[str, tuple[str, ...]] = {
+    "0001": (_JOB, _RESOURCE, _EFFECT, _EVENT),
+    "0002": (_JOB, _RESOURCE, _EFFECT, _EVENT, _BLOCKS),
+    "0003": (_JOB, _RESOURCE, _EFFECT, _EVENT, _BLOCKS),
+}
 
 
 def fill(engine: sa.Engine, revision: str) -> str:
@@ -38,8 +46,9 @@ def fill(engine: sa.Engine, revision: str) -> str:
     document = spec()
     values = {"id": document.job_id, "spec": json.dumps(document.model_dump(mode="json")), "now": NOW}
     with engine.begin() as conn:
+        kind = "BYTEA" if engine.dialect.name == "postgresql" else "BLOB"
         for statement in ROWS[revision]:
-            conn.execute(sa.text(statement.replace('": ', '"\\: ')), values)
+            conn.execute(sa.text(statement.replace('": ', '"\\: ').replace("{bytes}", kind)), values)
     return document.job_id
 
 

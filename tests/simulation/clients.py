@@ -41,7 +41,7 @@ class SimulatedClients:
 
     def __init__(self, regions: dict[str, Region]) -> None:
         self._regions = {
-            name: RegionClients(name, Client(region), Client(region), Client(region))  # type: ignore[arg-type]
+            name: RegionClients(name, *(Client(region) for _ in range(4)))  # type: ignore[arg-type]
             for name, region in regions.items()
         }
 
@@ -57,6 +57,9 @@ class SimulatedClients:
 
 class Actions:
     """What EC2's actions do, with the names and errors of EC2."""
+
+    #: What a snapshot holds that was filled block by block.
+    _whole = "5" * 64
 
     def __init__(self, region: Region) -> None:
         self._region = region
@@ -238,6 +241,25 @@ class Actions:
             while_attached=bool(volume.data.get("instance")),
         )
         return {"SnapshotId": made.id}
+
+    def start_snapshot(self, **arguments: Any) -> Any:
+        made = self._by_token("StartSnapshot", arguments)
+        if made is None:
+            marks = {tag["Key"]: tag["Value"] for tag in arguments["Tags"]}
+            data: dict[str, Any] = {"volume": "vol-ffffffff", "content": "", "while_attached": False}
+            made = self._region.make("snapshot", marks, (0.0, "pending"), **data, put=set(), sealed=False)
+            self._remember(arguments, made)
+        return {"SnapshotId": made.id}
+
+    def complete_snapshot(self, **arguments: Any) -> Any:
+        snapshot = self._region.get(
+            "CompleteSnapshot", arguments["SnapshotId"], "snapshot", "ResourceNotFoundException"
+        )
+        if len(snapshot.data["put"]) != arguments["ChangedBlocksCount"] or snapshot.data["sealed"]:
+            raise failure("CompleteSnapshot", "ValidationException")
+        fails = self._chaos.happens(self._chaos.weather.snapshot_error)
+        snapshot.data.update(sealed=True, content=self._whole)
+        snapshot.become(self._now, (20.0 * self._chaos.weather.slow, "error" if fails else "completed"))
 
     def delete_snapshot(self, **arguments: Any) -> Any:
         snapshot = self._region.get("DeleteSnapshot", arguments["SnapshotId"], "snapshot", "InvalidSnapshot.NotFound")

@@ -94,6 +94,8 @@ class Region:
             name, values = condition["Name"], condition["Values"]
             if name.startswith("tag:"):
                 found = [t for t in found if t.tags.get(name[4:]) in values]
+            elif name == "snapshot-id":
+                found = [t for t in found if t.id in values]
             elif name == "name":
                 found = [t for t in found if t.data["Name"] in values]
             else:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from ebspub.spec import Method
 from tests.simulation.chaos import FOUL, Weather
 from tests.simulation.world import World, run, story
 
 #: `make simulate SEEDS=…` plays as many as one likes.
 _SEEDS = 2000
+_DIRECT_SEEDS = 500
 _CHUNK = 50
 
 
@@ -19,9 +21,17 @@ def test_no_history_violates_an_invariant(first: int) -> None:
         assert violations == [], f"seed {seed}\n{story(world)}"
 
 
+@pytest.mark.parametrize("first", range(0, _DIRECT_SEEDS, _CHUNK))
+def test_no_history_of_the_direct_method_violates_an_invariant(first: int) -> None:
+    for seed in range(first, first + _CHUNK):
+        world, violations = run(seed, method="direct")
+        assert violations == [], f"seed {seed}\n{story(world)}"
+
+
+@pytest.mark.parametrize("method", ["filesystem", "direct"])
 @pytest.mark.parametrize("seed", range(5))
-def test_many_jobs_in_many_regions_side_by_side(seed: int) -> None:
-    world = World(seed, regions=3, jobs_each=3, weather=FOUL)
+def test_many_jobs_in_many_regions_side_by_side(seed: int, method: Method) -> None:
+    world = World(seed, regions=3, jobs_each=3, weather=FOUL, method=method)
     world.history()
     assert world.violations() == [], story(world)
 
@@ -38,3 +48,11 @@ def test_in_calm_weather_nothing_is_tried_twice() -> None:
     (region,) = world.regions.values()
     made = sorted(thing.kind for thing in region.things.values() if thing.data.get("snapshot") != "snap-stranger")
     assert made == ["group", "image", "instance", "snapshot", "volume"]
+
+
+def test_the_direct_method_makes_a_snapshot_and_an_image_and_nothing_else() -> None:
+    world, violations = run(1, Weather(), method="direct")
+    assert violations == []
+    (region,) = world.regions.values()
+    made = sorted(thing.kind for thing in region.things.values() if thing.data.get("snapshot") != "snap-stranger")
+    assert made == ["image", "snapshot"]

@@ -18,9 +18,9 @@ from ebspub.engine.scheduler import Pace, Scheduler
 from ebspub.engine.shells import Shells
 from ebspub.errors import LeaseLostError
 from ebspub.remote.keys import Key, Keyring
-from ebspub.spec import Builder, JobSpec, Limits, Registration, Source, Volume
+from ebspub.spec import Builder, JobSpec, Limits, Method, Registration, Source, Volume
 from ebspub.states import State, Status
-from ebspub.steps import CANCEL, STEPS
+from ebspub.steps import CANCEL, STEPS, WAYS
 from ebspub.store import Job, Store, events, jobs, tables
 from ebspub.store.database import connect
 from tests.simulation.builders import SimulatedShell
@@ -28,6 +28,7 @@ from tests.simulation.chaos import Chaos, Killed, VirtualClock, Weather
 from tests.simulation.clients import SimulatedClients
 from tests.simulation.ec2 import Region
 from tests.simulation.lean import Connection
+from tests.simulation.uploads import SimulatedUploads
 
 SHA256 = "5" * 64
 #: In how many histories a stranger's AMI holds the name of a job.
@@ -82,7 +83,14 @@ class World:
     """Regions, a store, and the publishers that work on them."""
 
     def __init__(
-        self, seed: int, *, regions: int = 1, jobs_each: int = 1, weather: Weather | None = None, lean: bool = True
+        self,
+        seed: int,
+        *,
+        regions: int = 1,
+        jobs_each: int = 1,
+        weather: Weather | None = None,
+        lean: bool = True,
+        method: Method = "filesystem",
     ) -> None:
         self.rng = random.Random(seed)
         self.clock = VirtualClock()
@@ -94,7 +102,7 @@ class World:
         self.store = open_store(lean=lean)
         self.store.chaos = self.chaos
         self.keyring = FixedKeys()
-        self.specs = [job_spec(name, number) for name in names for number in range(jobs_each)]
+        self.specs = [job_spec(name, number, method) for name in names for number in range(jobs_each)]
         self.dead: set[str] = set()
         #: A name that somebody else's AMI holds: the job of that name must fail and touch nothing.
         self.taken: str | None = None
@@ -120,6 +128,8 @@ class World:
             lease_time=LEASE,
             listen=None,
             stopping=lambda: False,
+            ways=WAYS,
+            uploads=SimulatedUploads(self.regions, SHA256),
         )
         pace = Pace(poll_interval=15.0, renew_interval=LEASE / 3)
         return owner, Scheduler(tools, self.clients, InlineExecutor(), owner=owner, pace=pace)
@@ -224,7 +234,7 @@ class World:
         made = Counter(
             (thing.kind, thing.tags.get(tags.TOKEN))
             for thing in region.things.values()
-            if thing.kind in ("instance", "volume") and thing.tags.get(tags.JOB) == job.id
+            if (thing.kind in ("instance", "volume") or "put" in thing.data) and thing.tags.get(tags.JOB) == job.id
         )
         wrong = [f"{job.id}: {count} {kind}s of one intent" for (kind, _), count in made.items() if count > 1]
         for row in job.resources:
@@ -265,9 +275,11 @@ class World:
         return wrong
 
 
-def run(seed: int, weather: Weather | None = None, *, lean: bool = True) -> tuple[World, list[str]]:
+def run(
+    seed: int, weather: Weather | None = None, *, lean: bool = True, method: Method = "filesystem"
+) -> tuple[World, list[str]]:
     """Play the history of a seed; return its world and what it violates."""
-    world = World(seed, weather=weather, lean=lean)
+    world = World(seed, weather=weather, lean=lean, method=method)
     world.history()
     return world, world.violations()
 
@@ -321,7 +333,7 @@ def open_store(*, lean: bool = True) -> SimulatedStore:
     return store
 
 
-def job_spec(region: str, number: int) -> JobSpec:
+def job_spec(region: str, number: int, method: Method = "filesystem") -> JobSpec:
     """Return the job of a build in a region."""
     return JobSpec(
         suite="lucid",
@@ -335,6 +347,8 @@ def job_spec(region: str, number: int) -> JobSpec:
         builder=Builder(image="ami-0000b0b0", instance_types=("t3.medium", "t3.large"), ssh_cidr="192.0.2.1/32"),
         volume=Volume(size=8),
         registration=Registration(name=f"image-{number}", architecture="x86_64"),
+        method=method,
+        parent="previous",
         tags={},
         limits=Limits(attempts=5),
     )

@@ -33,11 +33,15 @@ NASTY_NAMES = (
     b"$HOME;#*",
 )
 _SIZE = "1G"
-_PACKAGES = "linux-image-cloud-amd64,initramfs-tools,zstd,systemd-sysv,udev"
+_PACKAGES = (
+    "linux-image-cloud-amd64,initramfs-tools,zstd,systemd-sysv,udev,"
+    "grub2-common,grub-pc-bin,grub-efi-amd64-bin"  # boot loaders for BIOS and UEFI, installed nowhere
+)
 
 _FILES = {
     "etc/fstab": f"LABEL={LABEL} / ext4 defaults 0 1\n",
     "etc/hostname": "ebspub-test\n",
+    "etc/default/grub": "GRUB_DEFAULT=0\nGRUB_TIMEOUT=0\nGRUB_DISTRIBUTOR=Debian\n",
     "etc/hosts": "127.0.0.1 localhost ebspub-test\n",
     "etc/resolv.conf": "",
     # Only what this machine's disk needs: a small initrd unpacks quickly in an emulated machine.

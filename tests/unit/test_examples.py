@@ -23,7 +23,8 @@ def _called() -> set[str]:
     """Return the IAM actions of every call in `ebspub/aws`."""
     text = "\n".join(path.read_text() for path in (ROOT / "ebspub/aws").glob("*.py"))
     found = set()
-    for service, methods in (("ec2", r"\bec2\.([a-z_]+)\b"), ("ssm", r"\bssm\.([a-z_]+)\b")):
+    for service in ("ec2", "ebs", "ssm"):
+        methods = rf"\b{service}\.([a-z_]+)\b"
         names = {n for n in re.findall(methods, text) if "_" in n and n not in _NO_ACTIONS and "mypy" not in n}
         found |= {f"{service}:{''.join(word.title() for word in name.split('_'))}" for name in names}
     return found

@@ -32,6 +32,7 @@ EDGES = {
     (L, "lose_volume", P),
     (A, "lose_volume", P),
     (F, "lose_volume", P),
+    (A, "lose_snapshot", P),
     (F, "lose_snapshot", P),
     (S, "lose_snapshot", P),
     # the AMI exists already

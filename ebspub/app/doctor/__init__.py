@@ -61,14 +61,14 @@ def _jobs(config: Config) -> tuple[list[JobSpec], list[JobSpec], list[Row]]:
     named: dict[str, JobSpec] = {}
     rows: list[Row] = []
     for build in config.builds:
-        serial = build.serial or _SOME_SERIAL
+        serial = build.fixed_serial or _SOME_SERIAL
         try:
             chosen = select(config, suites=[build.suite], builds=[build.build], labels=[build.label], serials=[serial])
         except EbspubError as error:
             rows.append(Row("configuration", "builds", Level.YELLOW, error.what, error.todo))
             continue
         specs |= {spec.job_id: spec for spec in chosen}
-        named |= {spec.job_id: spec for spec in chosen} if build.serial is not None else {}
+        named |= {spec.job_id: spec for spec in chosen} if build.fixed_serial is not None else {}
     return list(specs.values()), list(named.values()), rows
 
 

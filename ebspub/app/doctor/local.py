@@ -15,9 +15,10 @@ from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 
 from ebspub.app.doctor.rows import Level, Row
-from ebspub.config import Config, open_builds
+from ebspub.config import Config, beside, open_builds
 from ebspub.errors import ConfigError, EbspubError
 from ebspub.remote.keys import Keyring
+from ebspub.source.signature import INSTALL, check_keyring
 from ebspub.store import migrate, tables
 from ebspub.store.database import sqlite_file
 
@@ -168,11 +169,36 @@ def _makeable(folder: Path, check: str, file: Path) -> Row:
     return Row(subject, check, Level.RED, f"{file} cannot be made: {place} cannot be written", todo)
 
 
+def proof(config: Config, _found: Peek) -> Iterator[Row]:
+    """See that every keyring can be read and that signatures can be checked; name what is published without proof."""
+    sources = [
+        (f"builds[{index}].source", table)
+        for index, build in enumerate(config.builds)
+        for table in (build.source, *(getattr(build.source, arch) for arch in build.arches))
+        if table is not None
+    ]
+    files = dict.fromkeys(beside(config, table.keyring) for _, table in sources if table.keyring is not None)
+    if files and shutil.which("gpgv") is None:
+        yield Row("sources", "gpgv", Level.RED, "gpgv is not installed: no signature can be checked", INSTALL)
+    for file in files:
+        fault = check_keyring(file)
+        if fault:
+            todo = "Put the public keys there, as `gpg --export` writes them, or correct the path."
+            yield Row("sources", "keyring", Level.RED, fault, todo)
+        else:
+            yield Row("sources", "keyring", Level.GREEN, file)
+    bare = dict.fromkeys(path for path, table in sources if table.verify == "none")
+    if bare:
+        what = f'{", ".join(bare)}: verify = "none", nothing proves what is published'
+        yield Row("sources", "proof", Level.YELLOW, what, "Give it a keyring or a sha256 where that can be had.")
+
+
 #: Every check of this machine, in the order of the table.
 CHECKS: Mapping[str, Callable[[Config, Peek], Iterator[Row]]] = {
     "configuration": configuration,
     "state folder": secret,
     "database": database,
+    "sources": proof,
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ebspub.app.doctor import permissions
+from ebspub.app.doctor import direct, permissions
 from ebspub.app.doctor.rows import Level, Row
 from ebspub.aws import account, groups, images, parameters, tags
 from ebspub.aws.clients import RegionClients
@@ -36,6 +36,11 @@ class Case:
     def region(self) -> str:
         return self.clients.region
 
+    @property
+    def built(self) -> Sequence[JobSpec]:
+        """The jobs that need a builder."""
+        return [spec for spec in self.specs if spec.method != "direct"]
+
     def image(self, spec: JobSpec) -> Image | None:
         """Return the builder image of a job, asked for once; None where there is none. Raises AwsError."""
         wanted = spec.builder.image
@@ -47,7 +52,7 @@ class Case:
 
 def builder_images(case: Case) -> Iterator[Row]:
     """See that every builder image exists, is available and of an architecture that fits."""
-    for (name, arch), spec in {(spec.builder.image, spec.arch): spec for spec in case.specs}.items():
+    for (name, arch), spec in {(spec.builder.image, spec.arch): spec for spec in case.built}.items():
         yield _builder_image(case, name, arch, spec)
 
 
@@ -75,7 +80,7 @@ def _builder_image(case: Case, name: str, arch: str, spec: JobSpec) -> Row:
 def instance_types(case: Case) -> Iterator[Row]:
     """See that the instance types are offered where builders are to run, and run the builder image's architecture."""
     alike: dict[object, list[JobSpec]] = {}
-    for spec in case.specs:
+    for spec in case.built:
         builder = spec.builder
         alike.setdefault((builder.instance_types, builder.zones, builder.subnets, builder.image), []).append(spec)
     for specs in alike.values():
@@ -110,8 +115,10 @@ def _offered(case: Case, specs: Sequence[JobSpec], zones: Sequence[str], offered
 
 def places(case: Case) -> Iterator[Row]:
     """See that the subnets and security groups exist and are of one VPC, or that there is a default VPC."""
-    subnets = {name for spec in case.specs for name in spec.builder.subnets}
-    wanted = {name for spec in case.specs for name in spec.builder.security_groups}
+    if not case.built:
+        return
+    subnets = {name for spec in case.built for name in spec.builder.subnets}
+    wanted = {name for spec in case.built for name in spec.builder.security_groups}
     found = account.subnets(case.clients.reader, subnets) if subnets else {}
     there = account.security_groups(case.clients.reader, wanted) if wanted else {}
     missing = sorted((subnets - found.keys()) | (wanted - there.keys()))
@@ -180,11 +187,15 @@ def quotas(case: Case) -> Iterator[Row]:
 
 def granted(case: Case) -> Iterator[Row]:
     """See that the credentials may do all that publishing does."""
+    if len(case.built) < len(case.specs):
+        yield direct.check(case.clients)
+    if not case.built:
+        return
     try:
-        image = case.image(case.specs[0])
+        image = case.image(case.built[0])
     except AwsError:
         image = None  # the check of builder images tells it
-    yield from permissions.check(case.clients, case.specs[0], image.id if image else "", case.store)
+    yield from permissions.check(case.clients, case.built[0], image.id if image else "", case.store)
 
 
 #: Every check of a region, in the order of the table.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from ebspub.app.sweep.judge import being_verified
 from ebspub.app.sweep.report import Action, Finding
 from ebspub.aws import account, tags
 from ebspub.aws.account import Owned
@@ -43,6 +44,7 @@ def reconcile(
     """
     there = {thing.id for thing in listed}
     suspects = [absent for job in believed for absent in _believed(job) if absent.id not in there]
+    suspects = [absent for absent in suspects if not being_verified(absent.job, now)]
     settled = [a for a in suspects if a.row is None or now > (a.row.made_at or 0.0) + a.job.spec.limits.listing_lag]
     found = _ask(clients, settled)
     findings = [_finding(store, absent, now, dry_run=dry_run) for absent in settled if absent.id not in found]
@@ -89,7 +91,7 @@ def _mark(store: Store, absent: Absent, now: float, *, lost: bool) -> bool:
     """Mark a thing as gone, once; False where the job is driven again, or it is known already."""
     with store.write() as conn:
         job = jobs.get(conn, absent.job.id)
-        if job is None or not job.ended or not jobs.hold(conn, job):
+        if job is None or not job.ended or being_verified(job, now) or not jobs.hold(conn, job):
             return False
         if absent.row is None and any(
             event.action == LOST and event.facts.get("id") == absent.id for event in events.history(conn, job.id)
@@ -113,7 +115,7 @@ def _mark(store: Store, absent: Absent, now: float, *, lost: bool) -> bool:
 
 def _intents(believed: Sequence[Job], tokens: Collection[str], now: float) -> Iterator[tuple[Job, Resource]]:
     """Yield intents of ended jobs that surely made nothing: EC2 cannot be hiding it any more."""
-    for job in (each for each in believed if each.ended):
+    for job in (each for each in believed if each.ended and not being_verified(each, now)):
         for row in job.live():
             hidden_until = (row.unsettled_since or row.intended_at) + job.spec.limits.listing_lag
             if row.presence is Presence.INTENDED and row.token not in tokens and now > hidden_until:

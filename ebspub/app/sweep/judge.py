@@ -73,7 +73,7 @@ def judge(thing: Owned, job: Job | None, around: Around) -> Verdict:
     """Return what is to become of ``thing``; ``job`` is the one whose tag it carries, None where there is none."""
     if thing.state == "shutting-down":
         return Verdict(Fate.GOING, "is terminating")
-    why = _needed(thing, job) if job is not None else ""
+    why = _needed(thing, job, around.now) if job is not None else ""
     if why:
         return Verdict(Fate.KEEP, why)
     held = _held(thing, job, around)
@@ -85,10 +85,17 @@ def judge(thing: Owned, job: Job | None, around: Around) -> Verdict:
     return _aged(thing, job, around, unknown or _unneeded(thing, job))
 
 
-def _needed(thing: Owned, job: Job) -> str:
+def being_verified(job: Job, now: float) -> bool:
+    """Whether somebody boots the job's AMI, for as long as the lease lasts that a living process renews."""
+    return job.verification is not None and job.verification.until > now
+
+
+def _needed(thing: Owned, job: Job, now: float) -> str:
     """Return why a job needs a thing; empty where it does not."""
     if job.lease is not None:
         return "its job is driven, or was interrupted: `ebspub resume` removes what is left of it"
+    if being_verified(job, now) and thing.kind not in _PUBLISHED:
+        return "its job's AMI is being booted for a test"
     if job.ended:
         published = job.status is Status.DONE and thing.id in (job.ami_id, job.snapshot_id)
         return "published" if published else ""

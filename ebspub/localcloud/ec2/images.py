@@ -14,8 +14,8 @@ from moto.ec2.utils import random_ami_id
 
 from ebspub.localcloud.ec2 import builders
 from ebspub.localcloud.ec2.base import NounResponse, now, outcome
+from ebspub.localcloud.ec2.direct import DirectBackend
 from ebspub.localcloud.ec2.errors import refuse
-from ebspub.localcloud.ec2.snapshots import SnapshotBackend
 
 #: EC2 API reference, RegisterImage, Name.
 _NAME = re.compile(r"[A-Za-z0-9()\[\] ./\-'@_]{3,128}")
@@ -47,6 +47,7 @@ class CloudImage(Ami):  # type: ignore[misc, unused-ignore]
         self.boot_mode = cast(str, params.get("BootMode"))  # moto knows no image without
         self.imds_support: str | None = params.get("ImdsSupport")
         self.tpm_support: str | None = params.get("TpmSupport")
+        self.uefi_data: str | None = params.get("UefiData")
         self.creation_date = datetime.now(UTC).replace(tzinfo=None)
         self.deprecation_time: datetime | None = None
         self.launch_permissions = []
@@ -63,6 +64,12 @@ class CloudImage(Ami):  # type: ignore[misc, unused-ignore]
     def snapshot_ids(self) -> set[str]:
         """Every snapshot that the image needs."""
         return {m["Ebs"]["SnapshotId"] for m in self.mappings if m.get("Ebs", {}).get("SnapshotId")}
+
+    @property
+    def root_snapshot(self) -> str | None:
+        """The snapshot that an instance's root is made of; None for the public builder images: they have no content."""
+        found = next((m["Ebs"]["SnapshotId"] for m in self.mappings if m["DeviceName"] == self.root_device_name), None)
+        return found if found in self.ec2_backend.snapshots else None
 
     @property
     def root_size(self) -> int:
@@ -107,7 +114,7 @@ class CloudImage(Ami):  # type: ignore[misc, unused-ignore]
         return super().get_filter_value(filter_name, method_name)
 
 
-class ImageBackend(SnapshotBackend):
+class ImageBackend(DirectBackend):
     """Images of one region."""
 
     def __init__(self, region_name: str, account_id: str) -> None:
@@ -122,6 +129,10 @@ class ImageBackend(SnapshotBackend):
             refuse("InvalidParameterValue", f"Invalid value '{params['Architecture']}' for architecture.")
         if params.get("BootMode") not in _BOOT_MODES:
             refuse("InvalidParameterValue", f"Invalid value '{params['BootMode']}' for bootMode.")
+        if params.get("TpmSupport") and params.get("BootMode") != "uefi":
+            refuse("InvalidParameterCombination", "TpmSupport is for images with the boot mode uefi only.")
+        if params.get("UefiData") and params.get("BootMode") not in {"uefi", "uefi-preferred"}:
+            refuse("InvalidParameterCombination", "UefiData is for images that boot by UEFI only.")
         mappings = [self._mapping(given) for given in params.get("BlockDeviceMappings", [])]
         root = params.get("RootDeviceName") or "/dev/sda1"
         if not any(m["DeviceName"] == root and m.get("Ebs", {}).get("SnapshotId") for m in mappings):
@@ -138,6 +149,7 @@ class ImageBackend(SnapshotBackend):
         there = cast(ImageBackend, self.in_region(source_region))
         origin = there.available_image(source_image_id)
         params = origin.described() | {"Name": name or origin.name, "Description": description or origin.description}
+        params["UefiData"] = origin.uefi_data
         params["BlockDeviceMappings"] = [self._copied(mapping, source_region) for mapping in origin.mappings]
         image = CloudImage(self, random_ami_id(), params, owner_id=self.account_id)
         self._appears(image)
@@ -185,13 +197,16 @@ class ImageBackend(SnapshotBackend):
         ebs = dict(given["Ebs"])
         if snapshot_id := ebs.get("SnapshotId"):
             snapshot = self.get_snapshot(snapshot_id)
+            if "Encrypted" in ebs or "KmsKeyId" in ebs:
+                # API reference: with a snapshot, the state of encryption cannot be told.
+                refuse("InvalidParameterCombination", "The encryption of a snapshot's volume cannot be specified.")
             if snapshot.status != "completed":
                 refuse("IncorrectState", f"Snapshot '{snapshot_id}' is {snapshot.status}, not completed.")
             if ebs.setdefault("VolumeSize", snapshot.volume_size) < snapshot.volume_size:
                 refuse("InvalidBlockDeviceMapping", f"Volume is smaller than snapshot '{snapshot_id}'.")
         ebs.setdefault("VolumeType", "standard")
         ebs.setdefault("DeleteOnTermination", True)
-        ebs.setdefault("Encrypted", False)
+        ebs.setdefault("Encrypted", bool(snapshot_id) and self.get_snapshot(str(snapshot_id)).encrypted)
         return {**given, "Ebs": ebs}
 
     def _copied(self, mapping: Mapping[str, Any], source_region: str) -> dict[str, Any]:
@@ -263,7 +278,9 @@ class ImageResponse(NounResponse):
         return result
 
     def describe_image_attribute(self) -> ActionResult:
-        self.cloud.image(self._get_param("ImageId"))
+        image = self.cloud.image(self._get_param("ImageId"))
+        if self._get_param("Attribute") == "uefiData":
+            return ActionResult({"ImageId": image.id, "UefiData": {"Value": image.uefi_data or ""}})
         return super().describe_image_attribute()
 
     def enable_image_deprecation(self) -> ActionResult:

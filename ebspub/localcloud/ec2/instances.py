@@ -7,6 +7,7 @@ import copy
 import logging
 import re
 import threading
+import time
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -18,13 +19,15 @@ from moto.ec2.models.instances import Instance, InstanceState, Reservation, Stat
 from ebspub.localcloud.ec2.base import now
 from ebspub.localcloud.ec2.errors import refuse
 from ebspub.localcloud.ec2.images import CloudImage, ImageBackend
-from ebspub.localcloud.ec2.volumes import VolumeBackend
+from ebspub.localcloud.ec2.volumes import CloudVolume, VolumeBackend
 from ebspub.localcloud.hosts.base import XEN_FAMILIES, Host, HostSpec
 from ebspub.localcloud.hosts.userdata import Seed, UserDataError, parse
 
 log = logging.getLogger(__name__)
 
 _CODES = {"pending": 0, "running": 16, "shutting-down": 32, "terminated": 48, "stopping": 64, "stopped": 80}
+#: Seconds for which an instance waits for its root volume.
+_ROOT_PATIENCE = 60.0
 #: Graviton families: a1, and those with a g after the generation (t4g, m6gd, c7gn).
 _ARM_FAMILY = re.compile(r"a1|[a-z]+\d+g[a-z]*")
 
@@ -166,11 +169,21 @@ class InstanceBackend(ImageBackend, VolumeBackend):
         begin = now()
 
         def start() -> None:
+            self._await_root(instance)
             self._start_host(instance)
             left = self.world.settings.delays.instance_pending - (now() - begin)
             self.world.later(max(0.0, left), lambda: self._runs(instance))
 
         self.world.background(lambda: self._or_fail(instance, start))
+
+    def _await_root(self, instance: CloudInstance) -> None:
+        """Wait until the root volume is filled from its snapshot."""
+        deadline = now() + _ROOT_PATIENCE
+        while self._root(instance).word == "creating" and now() < deadline:
+            time.sleep(0.02)
+
+    def _root(self, instance: CloudInstance) -> CloudVolume:
+        return self.get_volume(instance.block_device_mapping[instance.root_device_name].volume_id)
 
     def _start_host(self, instance: CloudInstance) -> None:
         """Start the builder, unless the instance was ended meanwhile."""
@@ -258,7 +271,9 @@ class InstanceBackend(ImageBackend, VolumeBackend):
         if instance.key_name:
             keys.append(self.key_pairs[instance.key_name].material_public.decode())
         folder = world.folder / "hosts" / instance.id
-        spec = HostSpec(instance.id, instance.instance_type, instance.address, world.port, folder, seed, keys)
+        own = self.image(str(instance.image_id)).owner_id == self.account_id
+        root = world.volume_file(self._root(instance).id) if own else None
+        spec = HostSpec(instance.id, instance.instance_type, instance.address, world.port, folder, seed, keys, root)
         world.make_host(spec)
 
     def _or_fail(self, instance: CloudInstance, start: Any) -> None:
@@ -328,14 +343,15 @@ class InstanceBackend(ImageBackend, VolumeBackend):
 
 def _launch_mappings(image: CloudImage, asked: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the block devices of a launch: the image's root, and what the call changes or adds."""
-    # The root volume's content is of no use to a builder, which has its own root: it is made empty.
-    root = {"VolumeSize": image.root_size, "VolumeType": "gp2", "DeleteOnTermination": True}
+    # Of the public builder images there is no content: a builder has a root of its own.
+    root: dict[str, Any] = {"VolumeSize": image.root_size, "VolumeType": "gp2", "DeleteOnTermination": True}
+    root["SnapshotId"] = image.root_snapshot
     devices: dict[str, dict[str, Any]] = {image.root_device_name: {"DeviceName": image.root_device_name, "Ebs": root}}
     for mapping in asked:
         if mapping.get("VirtualName") or mapping.get("NoDevice") is not None:
             continue
         given = {key: value for key, value in mapping["Ebs"].items() if value is not None}
         if mapping["DeviceName"] == image.root_device_name:
-            given = {**root, **given, "SnapshotId": None, "DeleteOnTermination": given.get("DeleteOnTermination", True)}
+            given = {**root, **given, "SnapshotId": root["SnapshotId"]}
         devices[mapping["DeviceName"]] = {"DeviceName": mapping["DeviceName"], "Ebs": given}
     return list(devices.values())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from moto.core.responses import ActionResult
 from moto.ec2.exceptions import InvalidSnapshotInUse
@@ -14,6 +14,9 @@ from ebspub.localcloud import sparse
 from ebspub.localcloud.ec2.base import NounBackend, NounResponse, now, outcome
 from ebspub.localcloud.ec2.errors import refuse
 
+if TYPE_CHECKING:
+    from ebspub.localcloud.ec2.direct import Writing
+
 
 class CloudSnapshot(Snapshot):  # type: ignore[misc, unused-ignore]
     """A snapshot with a size and a state of its own."""
@@ -22,6 +25,8 @@ class CloudSnapshot(Snapshot):  # type: ignore[misc, unused-ignore]
         super().__init__(*args, **kwargs)
         self.born = now()
         self.status = "pending"
+        #: What was put into it, where it is filled block by block.
+        self.writing: Writing | None = None
         self.size: int = self.volume.volume_size if isinstance(self.volume, Snapshot) else self.volume.size
 
     @property
@@ -43,6 +48,7 @@ class SnapshotBackend(NounBackend):
         if volume.status not in {"available", "in-use"}:
             refuse("IncorrectState", f"Volume '{volume_id}' is in the '{volume.status}' state.")
         snapshot = cast(CloudSnapshot, super().create_snapshot(volume_id, *args, **kwargs))
+        snapshot.kms_key_id = volume.kms_key_id
         source = os.open(self.world.volume_file(volume_id), os.O_RDONLY | os.O_CLOEXEC)
         # What is written after the answer must not be in it, so the copy is made before; the lock is free meanwhile.
         self.world.before_answering(lambda: self._freeze(snapshot, source))

@@ -63,6 +63,8 @@ class HostSpec:
     folder: Path
     seed: Seed
     authorized_keys: list[str] = field(default_factory=list)
+    #: The root volume's file, where the host boots from it; None for a builder, which has a root of its own.
+    root: Path | None = None
 
     @property
     def hostname(self) -> str:

@@ -50,6 +50,26 @@ mount --bind run/boot_id proc/sys/kernel/random/boot_id
 # What is written to the console goes to the boot log, as all that this script prints.
 mkfifo -m 600 dev/console
 rm -f var/lib/ec2/power
+# An instance of a registered image is what its root volume says, and keeps there what is to outlast a stop. Its
+# programs are this machine's all the same. Without a root file system its kernel gets nowhere.
+panic=
+if [ -n "${EC2_ROOT:-}" ]; then
+    mkdir -p mnt/root
+    if mount -o "loop,offset=$EC2_ROOT_OFFSET" "$EC2_ROOT" mnt/root && [ -d mnt/root/etc ]; then
+        rm -f etc/os-release
+        mkdir -p etc/cloud mnt/root/var/tmp
+        chmod 1777 mnt/root/var/tmp
+        for file in etc/os-release etc/lsb-release etc/cloud/build.info; do
+            if [ -f "mnt/root/$file" ]; then
+                cp "mnt/root/$file" "$file"
+            fi
+        done
+        mount --bind mnt/root/var/tmp var/tmp
+    else
+        panic=yes
+    fi
+    unset EC2_ROOT EC2_ROOT_OFFSET
+fi
 
 pivot_root . .old
 cd /
@@ -61,6 +81,11 @@ hostname "$name"
 trap 'echo "builder goes down"; exit 0' TERM INT
 cat <>/dev/console &
 echo "builder $name boots"
+while [ -n "$panic" ]; do
+    echo "Kernel panic - not syncing: VFS: Unable to mount root fs on unknown-block(202,1)"
+    sleep 3600 &
+    wait "$!"
+done
 if [ -f /var/lib/ec2/bootcmd ]; then
     sh /var/lib/ec2/bootcmd || echo "bootcmd failed: $?"
 fi
@@ -72,6 +97,7 @@ if [ -f /var/lib/ec2/runcmd ] && [ ! -e /var/lib/ec2/runcmd.done ]; then
     /var/lib/ec2/runcmd &
 fi
 echo "builder $name is up"
+echo "$name login:"
 # Orphans of the builder end up here: wait for them, too, until SSH itself is gone.
 while kill -0 "$sshd" 2>/dev/null; do
     wait "$sshd" || true

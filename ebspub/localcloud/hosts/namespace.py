@@ -15,6 +15,7 @@ from importlib import resources
 from pathlib import Path
 
 from ebspub.localcloud import loops
+from ebspub.localcloud.hosts import rootvolume
 from ebspub.localcloud.hosts.base import (
     Attached,
     DeviceNames,
@@ -62,6 +63,8 @@ class NamespaceHost:
             for volume_id in list(self._nodes):
                 self.unplug(volume_id)
             loops.sweep(self.spec.folder)
+        if self.spec.root is not None:
+            rootvolume.wait_until_free(self.spec.root)
 
     def reboot(self) -> None:
         if self._alive():
@@ -121,7 +124,11 @@ class NamespaceHost:
         command = ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork", "--uts"]
         command += ["--kill-child=KILL", "--propagation", "private", "sh", str(_INIT), str(root), str(self._disk)]
         command += [self.spec.hostname, self._ready_name, *ON_DISK]
-        with self._console.open("ab") as log:
+        environment = {"PATH": PATH, "LANG": "C.UTF-8"}
+        if self.spec.root is not None:
+            environment |= {"EC2_ROOT": str(self.spec.root), "EC2_ROOT_OFFSET": str(rootvolume.offset(self.spec.root))}
+        # EC2 shows the console of the last boot; a builder boots once, and its reboots are of interest, too.
+        with self._console.open("ab" if self.spec.root is None else "wb") as log:
             process = subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE,
@@ -129,7 +136,7 @@ class NamespaceHost:
                 stderr=log,
                 start_new_session=True,
                 cwd="/",
-                env={"PATH": PATH, "LANG": "C.UTF-8"},
+                env=environment,
             )
         assert process.stdin is not None
         try:

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Need
+from tests.contract.populate.bootable import make_bootable, make_tree
+from tests.contract.populate.hvm import SIZE, backed_by
 from tests.contract.populate.world import (
     BY_ID,
     LUCID,
@@ -101,3 +103,40 @@ def plain_world(host: LocalHost, server: Server) -> World:
     volume.chmod(0o666)
     (host.devices / BY_ID).symlink_to("/mnt/volume")
     return World(host, host.user_shell(), volume, server)
+
+
+# Volumes with partitions ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def small_tree(tmp_path_factory: pytest.TempPathFactory, need: Need) -> Path:
+    """A folder with a small system and its boot loaders; not to be changed."""
+    need.loop()
+    need.tool(
+        "grub-mkimage", "grub-mkconfig", "sfdisk", "mcopy", "mformat", "mkfs.vfat", "setfacl", "getfattr", "unshare"
+    )
+    root = tmp_path_factory.mktemp("small")
+    make_tree(root)
+    return root
+
+
+@pytest.fixture(scope="session")
+def bootable(tmp_path_factory: pytest.TempPathFactory, small_tree: Path) -> Path:
+    """A bare ext4 file system that can be made bootable; not to be changed."""
+    file = tmp_path_factory.mktemp("bootable") / "ext4.img"
+    make_bootable(file, small_tree, "ext4", "-L", "cloudimg-rootfs", size="64M")
+    return file
+
+
+@pytest.fixture
+def hvm_world(host: LocalHost, tmp_path: Path, server: Server) -> Iterator[World]:
+    """A builder as root, with a volume on which partitions have room."""
+    volume = tmp_path / "volume"
+    volume.touch()
+    os.truncate(volume, SIZE)
+    with loop_device(volume) as device:
+        (host.devices / BY_ID).symlink_to(device)
+        yield World(host, host.shell, volume, server)
+        host.close()
+        assert not left_loops(host.home)
+        assert not backed_by(device)

@@ -187,7 +187,7 @@ def test_wget_will_do_where_there_is_no_curl(world: World, small: Image) -> None
 
 @pytest.mark.parametrize(
     "url",
-    ["ftp://host/x", "file:///etc/passwd", "http://host/a b", 'http://host/"\noutput = "/etc/x', "http:///x", "-x"],
+    ["ftp://host/x", "file://host/etc/passwd", "http://host/a b", 'http://host/"\noutput = "/etc/x', "http:///x", "-x"],
 )
 def test_only_plain_http_urls_are_taken(url: str) -> None:
     with pytest.raises(ConfigError):

@@ -281,7 +281,7 @@ def job_spec(url: str, digest: str | None) -> JobSpec:
         source=Source(url=url, sha256=digest),
         builder=Builder(image="ami-1", instance_types=("m5.large",), ssh_cidr="192.0.2.0/24"),
         volume=Volume(size=1),
-        registration=Registration(name="ebs/test", architecture="x86_64"),
+        registration=Registration(name="ebs/test", architecture="x86_64", virtualization="paravirtual"),
         tags={},
     )
 

@@ -80,6 +80,21 @@ REGISTER_IOPS = {
         }
     ],
 }
+REGISTER_FAST = {
+    **REGISTER,
+    "BlockDeviceMappings": [
+        {
+            "DeviceName": "/dev/sda1",
+            "Ebs": {
+                "SnapshotId": "snap-1",
+                "DeleteOnTermination": True,
+                "VolumeType": "gp3",
+                "Iops": 4000,
+                "Throughput": 500,
+            },
+        }
+    ],
+}
 REGISTER_ALL = {
     **REGISTER,
     "BlockDeviceMappings": [
@@ -91,6 +106,8 @@ REGISTER_ALL = {
     "RamdiskId": "ari-1",
     "BootMode": "uefi-preferred",
     "ImdsSupport": "v2.0",
+    "TpmSupport": "v2.0",
+    "UefiData": "QU1aTlVFRkk=",
     "EnaSupport": True,
     "SriovNetSupport": "simple",
 }
@@ -100,6 +117,8 @@ ALL = REGISTRATION.model_copy(
         "ramdisk_id": "ari-1",
         "boot_mode": "uefi-preferred",
         "imds": "v2.0",
+        "tpm": "v2.0",
+        "uefi_data": "QU1aTlVFRkk=",
         "ena": True,
         "sriov": True,
         "ephemeral": (("/dev/sdb", "ephemeral0"), ("/dev/sdc", "ephemeral1")),
@@ -151,6 +170,16 @@ CALLS: list[tuple[str, Callable[[EC2Client], object], str, dict[str, Any], dict[
         lambda ec2: volumes.create(ec2, {**VOLUME, "iops": 4000, "throughput": 500}, token="token", tags=TAGS),
         "create_volume",
         {**CREATE, "Iops": 4000, "Throughput": 500},
+        {"VolumeId": "vol-1"},
+        "vol-1",
+    ),
+    (
+        "create an encrypted volume",
+        lambda ec2: volumes.create(
+            ec2, {**VOLUME, "encrypted": True, "kms_key": "alias/images"}, token="token", tags=TAGS
+        ),
+        "create_volume",
+        {**CREATE, "Encrypted": True, "KmsKeyId": "alias/images"},
         {"VolumeId": "vol-1"},
         "vol-1",
     ),
@@ -210,6 +239,16 @@ CALLS: list[tuple[str, Callable[[EC2Client], object], str, dict[str, Any], dict[
         ),
         "register_image",
         REGISTER_IOPS,
+        {"ImageId": "ami-1"},
+        "ami-1",
+    ),
+    (
+        "register with IOPS and throughput",
+        lambda ec2: images.register(
+            ec2, REGISTRATION, {"snapshot": "snap-1", "iops": 4000, "throughput": 500}, tags=TAGS
+        ),
+        "register_image",
+        REGISTER_FAST,
         {"ImageId": "ami-1"},
         "ami-1",
     ),

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ebspub.aws import tags
+from ebspub.spec import Source
 
 #: Of the first intent in ``test_a_token_never_changes_between_versions``.
 TOKEN = "ebspub-e3cb12573c6029a2687b25174b1cd1fbe7991123"
@@ -90,3 +91,25 @@ def test_all_pages_are_asked_for() -> None:
 
     assert tags.paged(call, "Volumes", MaxResults=500) == [1, 2, 3]
     assert asked == [{"MaxResults": 500}, *({"MaxResults": 500, "NextToken": token} for token in "abc")]
+
+
+def test_what_is_made_from_a_proved_source_is_known_by_its_bytes() -> None:
+    source = Source(url="https://example.com/x", sha256="a" * 64)
+    assert tags.of_source(source, None) == {tags.SOURCE: "a" * 64}  # as before there were signatures
+    signed = source.model_copy(update={"verify": "signature"})
+    made = tags.of_source(signed, None)
+    assert made == {tags.SOURCE: "a" * 64, tags.VERIFY: "signature"}
+    assert tags.is_from(made, signed.model_copy(update={"url": "https://example.com/moved"}))
+    assert not tags.is_from(made, signed.model_copy(update={"sha256": "b" * 64}))
+
+
+def test_what_is_made_from_an_unproved_source_is_known_by_its_url_until_it_is_measured() -> None:
+    source = Source(url="https://example.com/x", verify="none")
+    before, after = tags.of_source(source, None), tags.of_source(source, "a" * 64)
+    assert before[tags.VERIFY] == "none"
+    assert after == {**before, tags.SOURCE: "a" * 64}
+    assert tags.is_from(after, source)
+    assert tags.is_from(after, source, "a" * 64)
+    assert not tags.is_from(after, source, "b" * 64)
+    assert not tags.is_from(after, source.model_copy(update={"url": "https://example.com/y"}))
+    assert not tags.is_from({tags.SOURCE: "a" * 64}, source)

@@ -120,7 +120,7 @@ def test_no_credentials_is_2(program: Run, every_state: list[str], command: str)
 
 def test_an_unproved_source_is_2_and_touches_nothing(ebspub: Run, config: Path, tmp_path: Path) -> None:
     text = "\n".join(line for line in config.read_text().splitlines() if ".sha256" not in line)
-    config.write_text(text + '\nsha256sums = "http://127.0.0.1:9/SHA256SUMS"\n')
+    config.write_text(text + '\nsha256sums = "http://127.0.0.1:9/SHA256SUMS"\nverify = "none"\n')
     result = ebspub("run")
     assert (result.returncode, result.stdout) == (2, "")
     assert "http://127.0.0.1:9/SHA256SUMS" in result.stderr

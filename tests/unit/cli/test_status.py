@@ -20,7 +20,7 @@ from tests.unit.cli.stories import Run
 from tests.unit.cli.terminal import Terminal
 
 KEYS = [
-    *("id", "suite", "build", "label", "serial", "version", "arch", "region", "account", "name"),
+    *("id", "suite", "build", "label", "serial", "version", "arch", "region", "account", "name", "source"),
     *("state", "status", "step", "progress", "elapsed", "attempt"),
     *("instance_id", "volume_id", "snapshot_id", "ami_id", "facts", "error"),
     *("created_at", "updated_at", "ended_at"),

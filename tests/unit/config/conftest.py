@@ -29,6 +29,7 @@ arches = ["amd64"]
 [builds.source]
 url = "https://example.com/{suite}/{serial}/{suite}-server-uec-{arch}.tar.gz"
 sha256sums = "https://example.com/{suite}/{serial}/SHA256SUMS"
+keyring = "keys.gpg"
 """
 
 Problems = Callable[[str], tuple[str, ...]]

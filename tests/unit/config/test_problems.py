@@ -47,8 +47,8 @@ WRONG = [
     ("{suite}-server", "{suite-server", "source.url: found"),
     (
         "https://example.com/{suite}/{serial}/{suite}",
-        "file:///{suite}",
-        "expected an http:// or https:// URL with a host",
+        "ftp://example.com/{suite}",
+        "expected an http:// or https:// URL with a host, or an absolute path",
     ),
     ("/SHA256SUMS", "/", "expected the URL of a file, not of a folder"),
     ("\n[builder]", "\nbuidler = 1\n[builder]", 'buidler: unknown key; did you mean "builder"?'),

@@ -22,6 +22,7 @@ regions = ["us-east-1"]
 [builds.source]
 url = "https://example.com/{suite}/{serial}/{arch}.tar.xz"
 sha256sums = "https://example.com/{suite}/{serial}/SHA256SUMS"
+keyring = "keys.gpg"
 """
 
 

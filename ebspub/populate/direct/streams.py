@@ -1,0 +1,265 @@
+"""Streams of bytes that are read into a caller's buffers: what was pulled, decoders' output, files with holes."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import subprocess
+import threading
+import zlib
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import IO, Final, Protocol
+
+from ebspub.errors import EbspubError, JobError
+from ebspub.populate.direct.content import Content
+
+#: Decoders by content: the fastest first, with all processors where the format allows. Not gzip's: it cannot be
+#: unpacked by several processors, and zlib in this process takes a third of what pigz and two pipes do.
+DECODERS: Final[dict[Content, tuple[tuple[str, ...], ...]]] = {
+    Content.XZ: (("xz", "-dc", "-T0"),),
+    Content.ZSTD: (("zstd", "-dcq", "--long=31"),),
+    Content.BZIP2: (("lbzip2", "-dc"), ("pbzip2", "-dc"), ("bzip2", "-dc")),
+}
+_PIPE = 1024 * 1024
+#: zlib: with a gzip header, the largest window.
+_GZIP = 31
+_PIECE = 256 * 1024
+
+
+class Stream(Protocol):
+    """Bytes in order."""
+
+    def head(self, count: int) -> bytes:
+        """Return the next ``count`` bytes, fewer at the end, without taking them."""
+
+    def readinto(self, view: memoryview) -> int:
+        """Take up to ``len(view)`` bytes; return how many, 0 at the end. Raises EbspubError."""
+
+    def hole(self) -> int:
+        """Return how many bytes are surely zeros from here on; 0 where nobody knows without reading."""
+
+    def skip(self, count: int) -> None:
+        """Pass over ``count`` bytes of a hole."""
+
+    def finish(self) -> None:
+        """Take what is left to the end and see that the whole is sound. Raises EbspubError."""
+
+    def close(self) -> None:
+        """Let go of processes and files, wherever it is."""
+
+
+class _Reading:
+    """What the streams have in common: a head that was looked at comes first."""
+
+    def __init__(self) -> None:
+        self._ahead = bytearray()
+
+    def head(self, count: int) -> bytes:
+        piece = bytearray(_PIECE)
+        while len(self._ahead) < count and (got := self._read(memoryview(piece))):
+            self._ahead += piece[:got]
+        return bytes(self._ahead[:count])
+
+    def readinto(self, view: memoryview) -> int:
+        if not self._ahead:
+            return self._read(view)
+        count = min(len(view), len(self._ahead))
+        view[:count] = self._ahead[:count]
+        del self._ahead[:count]
+        return count
+
+    def hole(self) -> int:
+        return 0
+
+    def skip(self, count: int) -> None:
+        raise NotImplementedError(f"no hole of {count} bytes was promised")
+
+    def finish(self) -> None:
+        self._ahead.clear()
+        rest = memoryview(bytearray(_PIECE))
+        while self._read(rest):
+            pass
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def _read(self, view: memoryview) -> int:
+        raise NotImplementedError
+
+
+class Pulled(_Reading):
+    """What an iterator yields."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        super().__init__()
+        self._pieces = pieces
+        self._left = memoryview(b"")
+
+    def _read(self, view: memoryview) -> int:
+        while not self._left:
+            piece = next(self._pieces, None)
+            if piece is None:
+                return 0
+            self._left = memoryview(piece)
+        count = min(len(view), len(self._left))
+        view[:count] = self._left[:count]
+        self._left = self._left[count:]
+        return count
+
+
+class Inflated(_Reading):
+    """What is in a gzip file, of one member or several; zeros after the last one are padding."""
+
+    def __init__(self, source: Stream) -> None:
+        super().__init__()
+        self._source = source
+        self._packed = memoryview(bytearray(_PIECE))
+        self._left = b""
+        self._member = zlib.decompressobj(_GZIP)
+
+    def finish(self) -> None:
+        super().finish()
+        self._source.finish()
+
+    def close(self) -> None:
+        self._source.close()
+
+    def _read(self, view: memoryview) -> int:
+        while True:
+            if not self._left and (got := self._source.readinto(self._packed)):
+                self._left = bytes(self._packed[:got])
+            if self._member.eof:
+                self._left = self._left.lstrip(b"\0")
+                if self._left:
+                    self._member = zlib.decompressobj(_GZIP)
+            if not self._left:
+                return self._at_the_end()
+            try:
+                out = self._member.decompress(self._left, len(view))
+            except zlib.error as error:
+                raise _unsound(f"gzip data: {error}") from error
+            self._left = self._member.unused_data if self._member.eof else self._member.unconsumed_tail
+            if out:
+                view[: len(out)] = out
+                return len(out)
+
+    def _at_the_end(self) -> int:
+        if not self._member.eof:
+            raise _unsound("gzip data: it ends too early")
+        return 0
+
+
+def _unsound(what: str) -> JobError:
+    return JobError(
+        f"the source is not sound {what}", todo="Look at the source: it is damaged or cut off.", code="bad-image"
+    )
+
+
+class Decoded(_Reading):
+    """What a decoder makes of another stream: a process between two pipes, fed by a thread."""
+
+    def __init__(self, source: Stream, content: Content) -> None:
+        super().__init__()
+        self._source = source
+        self._content = content
+        self._error: EbspubError | None = None
+        command = next((each for each in DECODERS[content] if shutil.which(each[0])), None)
+        if command is None:
+            names = " or ".join(each[0] for each in DECODERS[content])
+            raise JobError(
+                f"the source is compressed ({content}), and this host has nothing to decompress it with",
+                todo=f"Install {names} on this host, then `ebspub resume`.",
+                code="no-decoder",
+            )
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
+        )
+        self._in, self._out, self._err = _opened(self._process.stdin, self._process.stdout, self._process.stderr)
+        for pipe in (self._in, self._out):
+            with suppress(OSError):  # smaller pipes do, too
+                fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE)
+        self._feeder = threading.Thread(target=self._feed, name="ebspub-feed", daemon=True)
+        self._feeder.start()
+
+    def finish(self) -> None:
+        super().finish()
+        self._feeder.join()
+        self._source.finish()
+        status = self._process.wait()
+        if self._error is not None:
+            raise self._error
+        if status != 0:
+            said = self._err.read(400).decode("utf-8", "replace").strip().splitlines()
+            raise _unsound(f"{self._content} data: {said[-1] if said else f'exit status {status}'}")
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        # The feeder's pipe is broken now; it ends unless it waits for the network, as a daemon.
+        self._feeder.join(timeout=0.5)
+        for pipe in (self._in, self._out, self._err):
+            with suppress(OSError):  # what was not written any more goes nowhere
+                pipe.close()
+        self._source.close()
+
+    def _read(self, view: memoryview) -> int:
+        got = int(self._out.readinto(view) or 0)  # type: ignore[attr-defined]
+        if got == 0:
+            self._feeder.join()
+            if self._error is not None:
+                raise self._error
+        return got
+
+    def _feed(self) -> None:
+        piece = memoryview(bytearray(_PIECE))
+        try:
+            while got := self._source.readinto(piece):
+                rest = piece[:got]
+                while rest:
+                    rest = rest[self._in.write(rest) or 0 :]
+        except EbspubError as error:
+            self._error = error
+        except (BrokenPipeError, ValueError):
+            pass  # The decoder has ended, by itself or because the upload is over; its status tells.
+        finally:
+            with suppress(OSError):
+                self._in.close()
+
+
+def _opened(*pipes: IO[bytes] | None) -> list[IO[bytes]]:
+    found = [pipe for pipe in pipes if pipe is not None]
+    assert len(found) == len(pipes)
+    return found
+
+
+class File(_Reading):
+    """An open file, whose holes are passed over."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        super().__init__()
+        self._file = file
+        self._number = file.fileno()
+        os.lseek(self._number, 0, os.SEEK_SET)
+        self._size = os.fstat(self._number).st_size
+
+    def hole(self) -> int:
+        if self._ahead:
+            return 0
+        here = os.lseek(self._number, 0, os.SEEK_CUR)
+        try:
+            data = os.lseek(self._number, here, os.SEEK_DATA)
+        except OSError:  # nothing but a hole up to the end
+            data = self._size
+        os.lseek(self._number, here, os.SEEK_SET)
+        return data - here
+
+    def skip(self, count: int) -> None:
+        os.lseek(self._number, count, os.SEEK_CUR)
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _read(self, view: memoryview) -> int:
+        return os.readv(self._number, [view])

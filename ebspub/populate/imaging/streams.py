@@ -1,0 +1,179 @@
+"""What is in an artefact: decompressed by the fastest program that the builder has, taken out of a tar."""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import os
+import shutil
+import subprocess
+import tarfile
+import threading
+from contextlib import suppress
+from typing import IO, Any, Final, Protocol
+
+from ebspub.populate.imaging.artefact import ChangedError, Refusal
+from ebspub.source import formats
+
+#: Decoders: the fastest first, on all processors where the format allows. What Debian calls the package of the last.
+_DECODERS: Final[dict[str, tuple[tuple[str, ...], ...]]] = {
+    "gzip": (("igzip", "-dc"), ("pigz", "-dc"), ("gzip", "-dc")),
+    "xz": (("xz", "-dc", "-T0"),),
+    "zstd": (("zstd", "-dcq", "--long=31"),),
+    "bzip2": (("lbzip2", "-dc"), ("pbzip2", "-dc"), ("bzip2", "-dc")),
+}
+_PACKAGES: Final = {"gzip": "gzip", "xz": "xz-utils", "zstd": "zstd", "bzip2": "bzip2"}
+_PIPE: Final = 1024 * 1024
+_SET_PIPE_SIZE: Final = 1031  # F_SETPIPE_SZ, which fcntl has from Python 3.10 on
+
+
+class Bytes(Protocol):
+    """Bytes in order."""
+
+    def readinto(self, view: memoryview) -> int:
+        """Take up to ``len(view)`` bytes; return how many, 0 at the end."""
+
+
+class Stream:
+    """Bytes in order, of which the first can be looked at before they are taken."""
+
+    def __init__(self, source: Bytes) -> None:
+        self._source = source
+        self._ahead = b""
+
+    def head(self, count: int) -> bytes:
+        """Return the next ``count`` bytes, fewer at the end, without taking them."""
+        piece = memoryview(bytearray(count))
+        while len(self._ahead) < count and (got := self._source.readinto(piece)):
+            self._ahead += piece[:got]
+        return self._ahead[:count]
+
+    def readinto(self, view: memoryview) -> int:
+        """Take up to ``len(view)`` bytes; return how many, 0 at the end."""
+        if not self._ahead:
+            return self._source.readinto(view)
+        count = min(len(view), len(self._ahead))
+        view[:count] = self._ahead[:count]
+        self._ahead = self._ahead[count:]
+        return count
+
+    def fill(self, view: memoryview) -> int:
+        """Take ``len(view)`` bytes; return how many there were, fewer at the end only."""
+        filled = 0
+        while filled < len(view) and (got := self.readinto(view[filled:])):
+            filled += got
+        return filled
+
+
+class Decoder:
+    """A decompressor between two pipes, fed by a thread."""
+
+    def __init__(self, source: Stream, compression: str) -> None:
+        command = next((each for each in _DECODERS[compression] if shutil.which(each[0])), None)
+        if command is None:
+            names = " or ".join(each[0] for each in _DECODERS[compression])
+            raise Refusal(
+                "builder",
+                f"the builder has no {names} to unpack the artefact: install {_PACKAGES[compression]} on its image",
+            )
+        self._source = source
+        self._name = command[0]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._in: IO[bytes] = self._process.stdin
+        self._out: IO[bytes] = self._process.stdout
+        self._error: Exception | None = None
+        for pipe in (self._in, self._out):
+            with suppress(OSError):  # a smaller one does, too
+                fcntl.fcntl(pipe, _SET_PIPE_SIZE, _PIPE)
+        self._feeder = threading.Thread(target=self._feed, daemon=True)
+        self._feeder.start()
+
+    def readinto(self, view: memoryview) -> int:
+        """Take up to ``len(view)`` bytes; at the end see that the whole was sound."""
+        count = int(self._out.readinto(view) or 0)  # type: ignore[attr-defined]
+        if not count:
+            self._feeder.join()
+            status = self._process.wait()
+            if self._error is not None:
+                raise self._error
+            if status:
+                raise Refusal(
+                    "bad-image", f"the artefact cannot be unpacked: {self._name} ended with exit status {status}"
+                )
+        return count
+
+    def stop(self) -> None:
+        """End the decompressor, wherever it is."""
+        self._process.kill()
+        self._process.wait()
+        self._feeder.join()
+        self._out.close()
+
+    def _feed(self) -> None:
+        piece = memoryview(bytearray(_PIPE))
+        try:
+            while count := self._source.readinto(piece):
+                left = piece[:count]
+                while left:
+                    left = left[os.write(self._in.fileno(), left) :]
+        except BrokenPipeError:  # it does not want more: its exit status tells whether that is right
+            pass
+        except (Refusal, ChangedError, OSError) as error:
+            self._error = error
+        finally:
+            self._in.close()
+
+
+class _File(io.RawIOBase):
+    """A stream as a file that can only be read on."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        return self._stream.readinto(memoryview(buffer).cast("B"))
+
+
+class Member:
+    """The image in a tar; at its end the tar is read to its own, and must hold no second image."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        try:
+            self._tar = tarfile.open(  # noqa: SIM115 - a stream, and nothing to close
+                fileobj=io.BufferedReader(_File(stream), _PIPE), mode="r|", bufsize=_PIPE
+            )
+            found = self._next()
+            if found is None:
+                names = ", ".join(f"*{end}" for end in formats.IMAGES)
+                raise Refusal("bad-image", f"the archive holds no image ({names})")
+            self._file = self._tar.extractfile(found)
+        except tarfile.TarError as error:
+            raise Refusal("bad-image", f"the archive cannot be read: {error}") from error
+        assert self._file is not None
+
+    def readinto(self, view: memoryview) -> int:
+        """Take up to ``len(view)`` bytes."""
+        assert self._file is not None
+        try:
+            count = int(self._file.readinto(view))  # type: ignore[attr-defined]
+            if not count and self._next() is not None:
+                raise Refusal("bad-image", "the archive holds more than one image")
+        except tarfile.TarError as error:
+            raise Refusal("bad-image", f"the archive cannot be read: {error}") from error
+        if not count:
+            rest = memoryview(bytearray(_PIPE))
+            while self._stream.readinto(rest):
+                pass
+        return count
+
+    def _next(self) -> tarfile.TarInfo | None:
+        while (member := self._tar.next()) is not None:
+            if member.isreg() and member.name.endswith(formats.IMAGES):
+                return member
+        return None

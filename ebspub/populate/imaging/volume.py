@@ -1,0 +1,222 @@
+"""Blocks of a disk on a volume: written where they hold data, read back, and made zeros again."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import queue
+import struct
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final
+
+from ebspub.populate.imaging.artefact import Refusal
+from ebspub.populate.imaging.streams import Stream
+
+#: Bytes of a block: that of EBS snapshots, so that all methods' digests are of the same.
+BLOCK: Final = 512 * 1024
+#: Bytes that are written or left out as one.
+PAGE: Final = 4096
+_ZEROS: Final = bytes(BLOCK)
+_WORKERS: Final = 2
+_BUFFERS: Final = 12
+#: Blocks after which the kernel is told to begin writing.
+_BATCH: Final = 32
+#: Bytes by which the record of how far was written runs ahead.
+_AHEAD: Final = 256 * 1024 * 1024
+
+Count = Callable[[int], None]
+
+
+def digest(found: dict[int, bytes]) -> str:
+    """Return the digest of a disk: SHA-256 over each block that is not all zeros, its number and its SHA-256."""
+    return hashlib.sha256(b"".join(struct.pack(">Q32s", index, found[index]) for index in sorted(found))).hexdigest()
+
+
+def runs(block: bytearray) -> Iterator[tuple[int, int]]:
+    """Yield the ranges of a block's pages that hold data: first byte and end."""
+    start = -1
+    for at in range(0, BLOCK, PAGE):
+        # No copy: startswith compares in place.
+        if block.startswith(_ZEROS[:PAGE], at):
+            if start >= 0:
+                yield start, at
+            start = -1
+        elif start < 0:
+            start = at
+    if start >= 0:
+        yield start, BLOCK
+
+
+class Volume:
+    """A volume that is open for reading and writing."""
+
+    def __init__(self, path: str) -> None:
+        self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        self.size = os.lseek(self._fd, 0, os.SEEK_END)
+
+    def close(self) -> None:
+        """Close it."""
+        os.close(self._fd)
+
+    def read(self, count: int, at: int) -> bytes:
+        """Return ``count`` bytes, fewer at the end."""
+        return os.pread(self._fd, count, at)
+
+    def write(self, data: bytes | memoryview, at: int) -> None:
+        """Write all of ``data``."""
+        left = memoryview(data)
+        while left:
+            count = os.pwrite(self._fd, left, at)
+            left, at = left[count:], at + count
+
+    def flush(self) -> None:
+        """Bring what was written to the volume, and forget it: what is read from now on comes from there."""
+        os.fsync(self._fd)
+        os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_DONTNEED)
+
+    def begin(self, at: int, count: int) -> None:
+        """Let the kernel begin to write a range."""
+        os.posix_fadvise(self._fd, at, count, os.POSIX_FADV_DONTNEED)
+
+    def scour(self, reach: int, count: Count) -> int:
+        """Make zeros of the first ``reach`` bytes where they are not; return how many bytes were written."""
+        written = 0
+        for at in range(0, min(reach, self.size), BLOCK):
+            block = bytearray(self.read(BLOCK, at))
+            block += bytes(BLOCK - len(block))
+            for start, end in runs(block):
+                length = min(end, self.size - at) - start
+                self.write(_ZEROS[:length], at + start)
+                written += length
+            count(at + BLOCK)
+        return written
+
+    def digests(self, indexes: Iterable[int], count: Count) -> dict[int, bytes]:
+        """Return the SHA-256 of those of the blocks ``indexes`` that are not all zeros."""
+        found: dict[int, bytes] = {}
+
+        def work(index: int, block: bytearray) -> None:
+            block[:] = self.read(BLOCK, index * BLOCK).ljust(BLOCK, b"\0")
+            if not block.startswith(_ZEROS):
+                found[index] = hashlib.sha256(block).digest()
+
+        crew = _Crew(work)
+        try:
+            for done, index in enumerate(indexes):
+                crew.put(index, crew.take())
+                count(done * BLOCK)
+            crew.finish()
+        finally:
+            crew.stop()
+        return found
+
+
+class _Crew:
+    """Threads that do one thing with blocks, in buffers of which there are so many and no more."""
+
+    def __init__(self, work: Callable[[int, bytearray], None]) -> None:
+        self._work = work
+        self._free: queue.Queue[bytearray] = queue.Queue()
+        self._todo: queue.Queue[tuple[int, bytearray] | None] = queue.Queue()
+        self._error: Exception | None = None
+        for _ in range(_BUFFERS):
+            self._free.put(bytearray(BLOCK))
+        self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(_WORKERS)]
+        for thread in self._threads:
+            thread.start()
+
+    def take(self) -> bytearray:
+        """Return a free buffer; raise what went wrong in a thread."""
+        buffer = self._free.get()
+        if self._error is not None:
+            raise self._error
+        return buffer
+
+    def give(self, buffer: bytearray) -> None:
+        """Take a buffer back."""
+        self._free.put(buffer)
+
+    def put(self, index: int, buffer: bytearray) -> None:
+        """Have the block ``index`` done."""
+        self._todo.put((index, buffer))
+
+    def finish(self) -> None:
+        """Wait until all is done; raise what went wrong."""
+        self.stop()
+        if self._error is not None:
+            raise self._error
+
+    def stop(self) -> None:
+        """Wait until the threads have ended."""
+        for _ in self._threads:
+            self._todo.put(None)
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self) -> None:
+        while (task := self._todo.get()) is not None:
+            try:
+                if self._error is None:
+                    self._work(*task)
+            except OSError as error:
+                self._error = Refusal("io", f"the volume: {error.strerror}")
+            self._free.put(task[1])
+
+
+class Pouring:
+    """A disk that is being written. ``reach(bytes)`` is told how far, before anything is written there."""
+
+    def __init__(self, volume: Volume, reach: Callable[[int], None]) -> None:
+        self._volume = volume
+        self._reach = reach
+        self._reached = 0
+        self.found: dict[int, bytes] = {}
+        self.size = 0
+        self.written = 0
+        self._lock = threading.Lock()
+
+    def pour(self, stream: Stream) -> None:
+        """Write the disk that ``stream`` is. Raises :class:`Refusal`."""
+        crew = _Crew(self._write)
+        index = 0
+        try:
+            while True:
+                buffer = crew.take()
+                filled = stream.fill(memoryview(buffer))
+                # The footer of a VHD of fixed size is not of the disk.
+                if filled < BLOCK and filled >= 512 and buffer[filled - 512 : filled - 504] == b"conectix":
+                    filled -= 512
+                if index * BLOCK + filled > self._volume.size:
+                    raise Refusal("too-small", f"the volume has {self._volume.size} bytes, the disk has more")
+                if filled < BLOCK:
+                    buffer[filled:] = bytes(BLOCK - filled)
+                self.size = index * BLOCK + filled
+                if not filled:
+                    break
+                if self.size > self._reached:
+                    self._reached = self.size + _AHEAD
+                    self._reach(self._reached)
+                crew.put(index, buffer)
+                index += 1
+                if filled < BLOCK:
+                    break
+            crew.finish()
+        finally:
+            crew.stop()
+
+    def _write(self, index: int, block: bytearray) -> None:
+        at = index * BLOCK
+        if not block.startswith(_ZEROS):
+            self.found[index] = hashlib.sha256(block).digest()
+            view = memoryview(block)
+            count = 0
+            for start, page_end in runs(block):
+                end = min(page_end, self._volume.size - at)
+                self._volume.write(view[start:end], at + start)
+                count += end - start
+            view.release()
+            with self._lock:
+                self.written += count
+        if index % _BATCH == _BATCH - 1:
+            self._volume.begin((index + 1 - _BATCH) * BLOCK, _BATCH * BLOCK)

@@ -1,0 +1,76 @@
+"""A real root file system becomes a disk that boots by itself, under BIOS and under UEFI, with its own boot loader."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from ebspub.demo.image import serve, write_sums
+from ebspub.demo.signing import KEYRING, sign_sums
+from ebspub.demo.trees import Tree, differences, mounted, snapshot
+from ebspub.demo.verify import tree_of
+from tests.local.publisher import Publisher
+from tests.support.images import real_image
+from tests.support.qemu import boot_disk
+
+pytestmark = [
+    pytest.mark.timeout(1200),  # the first run makes a Debian with debootstrap; the boots are emulated
+    pytest.mark.needs_loop,
+    pytest.mark.needs_tool("debootstrap", "qemu-system-x86_64", "sfdisk", "mcopy", "mkfs.vfat"),
+]
+#: Where root lies, in bytes (see populate/gpt.sh).
+ROOT = 227328 * 512
+
+
+def unchanged(tree: Tree, changed: list[str]) -> Tree:
+    """Return the entries that installing a boot loader must leave alone."""
+    folders = tuple(f"{path}/".encode() for path in changed)
+    return {path: entry for path, entry in tree.items() if not (path + b"/").startswith(folders)}
+
+
+def test_debian_is_published_for_hvm_and_boots_from_its_own_disk_under_both_firmwares(
+    publisher: Publisher, tmp_path: Path
+) -> None:
+    real = real_image()
+    mirror = tmp_path / "mirror"
+    mirror.mkdir()
+    tarball = mirror / "lucid-server-uec-amd64.tar.gz"
+    tarball.symlink_to(real.tarball)
+    write_sums(mirror, [tarball])
+    keyring = sign_sums(mirror)
+    with serve(mirror) as url:
+        publisher.configure(
+            "us-east-1",
+            edit=lambda text: (
+                text.replace(f"{publisher.url}/lucid/20101020", url)
+                .replace("size = 1", "size = 2")
+                .replace(str(publisher.images / KEYRING), str(keyring))
+                .replace('virtualization = "paravirtual"', 'virtualization = "hvm"\namd64.boot_mode = "uefi-preferred"')
+            ),
+        )
+        done = publisher.call("run", "--arch", "amd64", timeout=600)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    (job,) = publisher.status()
+    facts = job["facts"]
+    assert (facts["boot_loader"], facts["grub_cfg"]) == ("bios uefi", "own")
+    published = publisher.cloud.snapshot_path(job["snapshot_id"])
+    with ThreadPoolExecutor() as pool:  # two machines, emulated on a processor each
+        boots = {firmware: pool.submit(partial(boot_disk, published, firmware)) for firmware in ("bios", "uefi")}
+        changed = facts["changed"].split()
+        assert {"boot/grub", "boot/efi", "etc/fstab"} <= set(changed)
+        source = unchanged(tree_of(real.image), changed)
+        with mounted(published, offset=ROOT) as root:
+            tree = unchanged(snapshot(root), changed)
+        logs = {firmware: boot.result() for firmware, boot in boots.items()}
+    assert len(source) > 5000
+    assert differences(source, tree) == []
+    for firmware, log in logs.items():
+        assert "ebspub-test login:" in log
+        assert ("efi: EFI v2" in log) == (firmware == "uefi")
+        assert f"root=UUID={facts['uuid']}" in log
+    # The image's fstab finds the EFI system partition.
+    assert "Mounted" in logs["bios"].split("/boot/efi")[-2]

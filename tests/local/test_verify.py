@@ -1,0 +1,169 @@
+"""Test boots of registered AMIs: what passes, what does not, and that nothing is left however they end."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import boto3
+import pytest
+
+from ebspub.app.verify import verified
+from ebspub.localcloud import Effect, Rule
+from ebspub.store import Store, jobs
+from tests.local.publisher import Publisher
+
+VERIFY = """
+[verify]
+instance_types.amd64 = ["t3.micro"]
+ssh_user = "{user}"
+ssh_port = {port}
+boot = {boot}
+stop = 60
+"""
+
+
+def with_verify(publisher: Publisher, *, boot: int = 60, more: str = "") -> Callable[[str], str]:
+    told = VERIFY.format(user=publisher.cloud.ssh_user, port=publisher.cloud.ssh_port, boot=boot) + more
+    return lambda text: text.replace("listing_lag = 5", "listing_lag = 2") + told
+
+
+@pytest.fixture(scope="module")
+def published(stage: Publisher, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Publisher]:
+    """Yield a publisher with one registered AMI, shared by the tests of this file."""
+    fresh = stage.at(tmp_path_factory.mktemp("verify"))
+    fresh.configure("us-east-1", edit=with_verify(fresh))
+    done = fresh.call("run", "--arch", "amd64")
+    assert done.returncode == 0, done.stdout + done.stderr
+    yield fresh
+    fresh.end()
+
+
+@pytest.fixture
+def publisher(published: Publisher) -> Iterator[Publisher]:
+    """Yield it with its usual configuration; the cloud is well afterwards."""
+    published.configure("us-east-1", edit=with_verify(published))
+    yield published
+    published.cloud.heal()
+
+
+def ec2_of(publisher: Publisher) -> Any:
+    environment = publisher.cloud.environment()
+    return boto3.client(
+        "ec2",
+        region_name="us-east-1",
+        endpoint_url=environment["AWS_ENDPOINT_URL"],
+        aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
+    )
+
+
+def is_verified(publisher: Publisher, job_id: str, *types: str) -> bool:
+    store = Store.open_existing(f"sqlite:///{publisher.folder / 'ebspub.db'}")
+    assert store is not None
+    with store, store.read() as conn:
+        job = jobs.get(conn, job_id)
+        assert job is not None
+        assert job.verification is None
+        return verified(job, types)
+
+
+def assert_only_the_ami_is_left(publisher: Publisher) -> None:
+    (job,) = publisher.glance()
+    publisher.assert_nothing_left({job["snapshot_id"]})
+    assert [image.id for image in publisher.mine(publisher.cloud.inventory().images)] == [job["ami_id"]]
+
+
+def test_an_ami_that_boots_is_verified_and_nothing_is_left(publisher: Publisher) -> None:
+    (job,) = publisher.status()
+    before = len(publisher.cloud.calls())
+
+    done = publisher.call("verify", job["ami_id"], "--instance-type", "t3.micro", "--instance-type", "m5.large")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert {line.split(": ")[1] for line in done.stdout.splitlines()} == {"verified"}
+    calls = publisher.mutating_calls(before)
+    assert (calls.count("StopInstances"), calls.count("StartInstances")) == (2, 2)
+    (job,) = publisher.status()
+    found = job["facts"]["verified"]
+    assert {kind: (told["result"], told["identity"], told["file"]) for kind, told in found.items()} == {
+        kind: ("verified", "lucid", "kept") for kind in ("t3.micro", "m5.large")
+    }
+    assert (job["state"], job["status"], job["instance_id"]) == ("registered", "done", None) or job["instance_id"]
+    assert is_verified(publisher, job["id"], "m5.large")
+    assert not is_verified(publisher, job["id"], "c5.large")
+    shown = publisher.call("show", job["id"]).stdout
+    assert "m5.large: verified" in shown
+    image = ec2_of(publisher).describe_images(ImageIds=[job["ami_id"]])["Images"][0]
+    tags = {tag["Key"]: tag["Value"] for tag in image["Tags"]}
+    assert tags["ebspub:content-digest"] == f"filesystem:{job['facts']['digest']}"
+    assert job["facts"]["digest"] in shown
+    assert_only_the_ami_is_left(publisher)
+
+
+def test_an_ami_without_a_root_file_system_fails_with_its_console(publisher: Publisher) -> None:
+    publisher.configure("us-east-1", edit=with_verify(publisher, boot=6))
+    (job,) = publisher.status()
+    snapshot = publisher.cloud.snapshot_path(job["snapshot_id"])
+    with snapshot.open("r+b") as file:
+        file.seek(1024)
+        superblock = file.read(1024)
+        file.seek(1024)
+        file.write(bytes(1024))
+    try:
+        done = publisher.call("verify", job["id"])
+    finally:
+        with snapshot.open("r+b") as file:
+            file.seek(1024)
+            file.write(superblock)
+
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert "did not come up within 6 s" in done.stdout
+    assert not is_verified(publisher, job["id"])
+    history = json.loads(publisher.call("show", job["id"], "--json").stdout)["history"]
+    (event,) = [each for each in history if each["action"] == "verify-failed"]
+    assert "Kernel panic" in event["facts"]["console"]
+    assert_only_the_ami_is_left(publisher)
+
+
+def test_an_image_without_cloud_init_is_known_by_its_console(publisher: Publisher) -> None:
+    publisher.configure("us-east-1", edit=with_verify(publisher, more='console = "login:"\n'))
+    (job,) = publisher.status()
+
+    done = publisher.call("verify", "lucid-server", "--json")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = json.loads(done.stdout)["verified"][job["id"]]["t3.micro"]
+    assert (told["by"], told["identity"], told["file"]) == ("console", "unknown", "not looked at")
+    assert_only_the_ami_is_left(publisher)
+
+
+KILLED_AT: list[tuple[str, Literal["before", "after"]]] = [
+    ("CreateSecurityGroup", "after"),
+    ("RunInstances", "before"),
+    ("RunInstances", "after"),
+    ("StopInstances", "after"),
+    ("StartInstances", "before"),
+    ("TerminateInstances", "after"),
+]
+
+
+@pytest.mark.parametrize(("action", "when"), KILLED_AT)
+def test_a_killed_one_leaves_nothing_once_the_next_has_run(
+    publisher: Publisher, action: str, when: Literal["before", "after"]
+) -> None:
+    (job,) = publisher.status()
+    process = publisher.start("verify", job["id"])
+    publisher.cloud.kill_at(process.pid, 1, when=when, actions=[action])
+    assert process.wait(90) == -signal.SIGKILL
+    publisher.cloud.heal()
+
+    done = publisher.call("verify", job["id"])
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert is_verified(publisher, job["id"])
+    assert_only_the_ami_is_left(publisher)
