@@ -1,5 +1,5 @@
 # shellcheck shell=sh
-# shellcheck disable=SC2154 # parameters of the task, and what the other parts set
+# shellcheck disable=SC2154,SC2034 # parameters of the task, and what the other parts set or use
 # The specification's way to fill a volume: download the published tarball, make a file system on the volume, extract the image,
 # mount it, copy, sync.
 
@@ -33,7 +33,10 @@ find_volume() {
   if [ "$(cat claimed 2>/dev/null)" != "$volume_id" ]; then
     reason=$(surprises "$device") && fail device "volume $volume_id ($device) is not fresh: $reason"
   fi
-  :
+  # An image may have more blocks than the volume, as long as they are free. But a server that never stops sending, or an
+  # archive that unpacks to whatever one likes, must not keep the builder busy for hours.
+  size=$(device_size "$device") || fail io "the volume's size cannot be read"
+  most=$((size * 16))
 }
 
 claim_volume() {

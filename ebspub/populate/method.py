@@ -13,7 +13,7 @@ from ebspub.spec import Document, JobSpec
 
 #: Codes of a failed task that another attempt, on another builder and volume, would meet again.
 #: The others (download, device, io, copy, verify, mkfs, vanished, cancelled, script) may be gone by then.
-FATAL_CODES = frozenset({"bad-image", "checksum", "too-small", "unsupported-fs"})
+FATAL_CODES = frozenset({"bad-image", "checksum", "disk-full", "too-large", "too-small", "unsupported-fs"})
 
 
 class PopulateFacts(Document):

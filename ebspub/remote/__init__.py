@@ -5,12 +5,12 @@ keys       key pairs per job and attempt, derived from one secret
 userdata   what a builder is launched with
 shell      the protocols `Shell` and `Connect`
 ssh        `connect` for real hosts, host key pinned
-detached   work that survives connection and publisher: start, poll, cancel
+detached   work that survives connection and publisher: start, poll, attend, cancel
 report     what a builder says of such work, read with distrust
 ========== ==============================================================
 """
 
-from ebspub.remote.detached import Task, cancel, poll, start
+from ebspub.remote.detached import Task, attend, cancel, poll, start
 from ebspub.remote.keys import Key, Keyring
 from ebspub.remote.report import Absent, Failed, Report, Running, Succeeded
 from ebspub.remote.shell import Completed, Connect, Shell
@@ -29,6 +29,7 @@ __all__ = [
     "Shell",
     "Succeeded",
     "Task",
+    "attend",
     "cancel",
     "connect",
     "poll",

@@ -7,6 +7,7 @@ byte a minute holds a client for ever. The work is therefore done in a thread th
 from __future__ import annotations
 
 import queue
+import re
 import threading
 import time
 from urllib.parse import urljoin, urlsplit
@@ -62,9 +63,10 @@ def fetch(url: str, *, limit: int = LIMIT, deadline: float = DEADLINE) -> bytes:
 
 
 def _shown(url: str) -> str:
-    """Return ``url`` for messages: a redirect may carry a signature in its query, or even a password."""
+    """Return ``url`` for messages: a redirect may carry a signature, a password, or commands to a terminal."""
     parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+    told = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+    return re.sub(r"[^!-~]", "?", told)[:300]
 
 
 def _require_web(url: str) -> None:

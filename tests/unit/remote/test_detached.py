@@ -14,8 +14,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import ebspub
 from ebspub.errors import RemoteError
-from ebspub.remote.detached import Task, assignments, cancel, part, poll, run_program, start
+from ebspub.remote.detached import Task, assignments, cancel, poll, run_program, start
 from ebspub.remote.report import Absent, Failed, Report, Running, Succeeded
 from tests.support.localshell import LocalHost, LocalShell
 
@@ -318,7 +319,7 @@ def test_a_control_program_that_fails_says_why(place: Place) -> None:
 @pytest.mark.needs_tool("shellcheck")
 @pytest.mark.parametrize("package", ["remote", "populate"])
 def test_all_shell_is_plain_posix_and_clean(package: str) -> None:
-    files = sorted(Path(part.__code__.co_filename).parent.parent.joinpath(package).glob("*.sh"))
+    files = sorted(Path(ebspub.__file__).parent.joinpath(package).glob("*.sh"))
     assert files
     done = subprocess.run(["shellcheck", *files], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
