@@ -71,6 +71,8 @@ _BACK: list[dict[str, Any]] = [
     },
     # A lost snapshot, its volume already deleted: everything but the identity is gone.
     {"trigger": "lose_snapshot", "source": [State.POPULATED, State.SNAPSHOTTED], "dest": State.PENDING},
+    # A cancelled job that is asked for again: it starts from the beginning.
+    {"trigger": "revive", "source": [s for s in State if s is not State.REGISTERED], "dest": State.PENDING},
     # The AMI exists: another database, or an earlier life of this one, registered it.
     {"trigger": "adopt", "source": [s for s in State if s is not State.REGISTERED], "dest": State.REGISTERED},
 ]

@@ -172,12 +172,20 @@ def regions(conn: sa.Connection) -> list[str]:
     return list(conn.execute(sa.select(_JOBS.c.region).distinct().order_by(_JOBS.c.region)).scalars())
 
 
-def hold(conn: sa.Connection, job: Job) -> bool:
+def hold(conn: sa.Connection, job: Job, *, orphaned: bool = False) -> bool:
     """Whether nobody drives ``job`` and nobody did since it was read; nobody can begin before this transaction ends.
 
-    For what is done to a job from outside, without a lease. SQLite: the caller's transaction must be a writer's.
+    For what is done to a job from outside, without a lease. ``orphaned``: it may have the lease of one who surely is
+    gone, as it was read. SQLite: the caller's transaction must be a writer's.
     """
-    query = sa.select(_JOBS.c.id).where(_JOBS.c.id == job.id, _JOBS.c.epoch == job.epoch, _JOBS.c.lease_owner.is_(None))
+    lease = job.lease if orphaned else None
+    owner, until = (lease.owner, lease.until) if lease is not None else (None, None)
+    query = sa.select(_JOBS.c.id).where(
+        _JOBS.c.id == job.id,
+        _JOBS.c.epoch == job.epoch,
+        _JOBS.c.lease_owner.is_not_distinct_from(owner),
+        _JOBS.c.lease_until.is_not_distinct_from(until),
+    )
     return conn.execute(query.with_for_update()).first() is not None
 
 
