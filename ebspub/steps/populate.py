@@ -38,6 +38,9 @@ class Populate:
         if isinstance(seen, Wait | Back):
             return seen
         volume = world.view.volume(job.volume_id)
+        row = job.current(Kind.VOLUME)
+        if volume is None and row is not None and (hidden := builder.hidden(job, world, row)) is not None:
+            return hidden
         if volume is None or volume.attachment is None or volume.attachment[0] != seen.id:
             return Back("lose_volume", f"volume {job.volume_id} is no longer attached to builder {seen.id}")
         method = METHODS[job.spec.method]
