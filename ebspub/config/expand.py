@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,6 +23,8 @@ MAX_JOB_ID = 64
 #: The network of a temporary security group that is never made, because groups are given: nobody's.
 _NOBODY = "127.0.0.1/32"
 _DEFAULT_TYPES: Mapping[str, tuple[str, ...]] = {"amd64": ("t3.medium",), "arm64": ("t4g.medium",)}
+#: Seconds; more where the launch limit is more.
+_DEAD_MAN = 1800
 #: Files are copied, not run: an i386 image is populated on an amd64 builder where there is none for i386.
 _BUILDER_ARCHES: Mapping[str, tuple[str, ...]] = {"i386": ("i386", "amd64")}
 
@@ -128,15 +131,32 @@ def _builder(cell: Cell) -> dict[str, Any]:
     for zone in place.get("zones", ()):
         if not zone.startswith(cell.region) and cell.region in partitions():
             cell.fault(layers.where("zones"), f"found {quoted(zone)}, expected a zone of {cell.region}")
-    plain = ("ssh_user", "ssh_port", "address", "root_size", "instance_profile", "dead_man")
+    plain = ("ssh_user", "ssh_port", "address", "root_size", "instance_profile")
     return {
         "image": image or "",
         "instance_types": instance_types,
         "security_groups": groups,
         "ssh_cidr": cidr or _NOBODY,
+        "dead_man": _dead_man(cell, layers),
         **place,
         **{key: layers.get(key) for key in plain if layers.get(key) is not None},
     }
+
+
+def _dead_man(cell: Cell, layers: Layers) -> int:
+    """Return for how long a builder waits for a publisher: longer than any publisher keeps it waiting.
+
+    Nobody can reach it before it answers SSH, for which it has the launch limit; then each look at EC2 reaches it, too.
+    """
+    launch, looks = cell.config.limits.launch, 3 * cell.config.engine.poll_interval
+    least = math.ceil(max(launch, looks))
+    found: int | None = layers.get("dead_man")
+    if found is None:
+        return max(least, _DEAD_MAN)
+    if found < least:
+        what = "limits.launch" if launch >= looks else "three times engine.poll_interval"
+        cell.fault(layers.where("dead_man"), f"found {found}, expected at least {what} ({least} s)")
+    return found
 
 
 def _volume(cell: Cell) -> dict[str, Any]:
