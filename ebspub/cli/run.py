@@ -41,9 +41,13 @@ def run(
         specs = options.chosen_specs(settings, choice)
         with options.existing_store(settings) as store:
             specs, all_proved = options.proved_specs(specs, store)
+            first = store is None
 
         from ebspub.app import publish
         from ebspub.cli.conduct import conduct
+
+        if first:
+            publish.require_credentials(settings, specs)
 
         job_ids = [spec.job_id for spec in specs]
         worst = 0 if all_proved else 3
