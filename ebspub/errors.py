@@ -20,7 +20,6 @@ Exit codes of the command line (README, "Exit codes"):
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
 
 
 class EbspubError(Exception):
@@ -29,7 +28,7 @@ class EbspubError(Exception):
     ``what`` says what happened (and to whom); ``todo`` what the user can do now.
     """
 
-    exit_code: ClassVar[int] = 3
+    exit_code: int = 3
 
     def __init__(self, what: str, *, todo: str = "") -> None:
         self.what = what

@@ -76,6 +76,8 @@ _BACK: list[dict[str, Any]] = [
         "source": [State.ATTACHED, State.POPULATED, State.SNAPSHOTTED],
         "dest": State.PENDING,
     },
+    # A cancelled job that is asked for again: it starts from the beginning.
+    {"trigger": "revive", "source": [s for s in State if s is not State.REGISTERED], "dest": State.PENDING},
     # The AMI exists: another database, or an earlier life of this one, registered it.
     {"trigger": "adopt", "source": [s for s in State if s is not State.REGISTERED], "dest": State.REGISTERED},
 ]

@@ -7,14 +7,17 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
 
+from ebspub.app import accounts
 from ebspub.aws import images, tags
 from ebspub.aws.clients import Clients
 from ebspub.aws.failures import AwsError, Cause
 from ebspub.aws.images import Image
-from ebspub.errors import ConfigError
 from ebspub.spec import JobSpec
 from ebspub.states import Status
 from ebspub.store import Job, Store, jobs, leases
+
+#: What EC2 says to bad credentials, and to good ones in a region that is not enabled.
+_REFUSED = frozenset({Cause.CREDENTIALS, Cause.OPT_IN})
 
 
 class Action(StrEnum):
@@ -47,7 +50,8 @@ def plan(
 ) -> list[Planned]:
     """Return what would be done with each job, in the order given; regions are asked side by side.
 
-    ``unfit``: jobs that their method cannot publish, and why (:mod:`ebspub.app.fitness`).
+    ``unfit``: jobs that their method cannot publish, and why (:mod:`ebspub.app.fitness`). Raises ConfigError for
+    credentials that no region accepts.
     """
     known: dict[str, Job] = {}
     if store is not None:
@@ -57,6 +61,8 @@ def plan(
     regions = sorted({spec.region for spec in fresh})
     with ThreadPoolExecutor(max_workers=16) as pool:
         looks = dict(zip(regions, pool.map(_looker(fresh, clients), regions), strict=True))
+    if any(isinstance(look, AwsError) and look.cause in _REFUSED for look in looks.values()):
+        accounts.usable(clients, regions)
     return [
         _of_job(known[spec.job_id], now)
         if spec.job_id in known
@@ -72,8 +78,6 @@ def _looker(specs: Sequence[JobSpec], clients: Clients) -> Callable[[str], list[
             names = [spec.registration.name for spec in specs if spec.region == region]
             return [image for chunk in tags.chunks(names) for image in images.named(ec2, chunk)]
         except AwsError as error:
-            if error.cause is Cause.CREDENTIALS:
-                raise ConfigError(f"AWS credentials: {error.message}", todo=error.todo) from error
             return error
 
     return look

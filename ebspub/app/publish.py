@@ -9,12 +9,14 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from ebspub.app import accounts
 from ebspub.app.runtime import Runtime
-from ebspub.aws.failures import AwsError, Cause
+from ebspub.aws.clients import BotoClients
+from ebspub.config import Config
 from ebspub.engine.driver import GAVE_UP, Listener, start_over
-from ebspub.errors import BusyError, ConfigError, UsageError
+from ebspub.errors import BusyError, UsageError
 from ebspub.spec import JobSpec
-from ebspub.states import State, Status
+from ebspub.states import Lifecycle, State, Status
 from ebspub.store import Job, events, jobs, leases, tables
 
 
@@ -54,9 +56,7 @@ def run(runtime: Runtime, specs: Sequence[JobSpec], listen: Listener) -> Result:
     fresh = [spec for spec in specs if spec.job_id not in known]
     begun = [job for job in known.values() if not job.ended]
     if fresh or begun:  # What is wrong with credentials or keys is told before anything is written down.
-        check_accounts(runtime, begun)
-        for spec in fresh:
-            _account(runtime, spec.region)
+        check_accounts(runtime, begun, [spec.region for spec in fresh])
         _ = runtime.keyring
         with runtime.store.write() as conn:
             for spec in fresh:
@@ -103,19 +103,28 @@ def resume(runtime: Runtime, job_ids: Sequence[str], listen: Listener) -> Result
 def cancel(runtime: Runtime, job_ids: Sequence[str], listen: Listener) -> Result:
     """Stop jobs and remove what they made. A job that another process drives is cleaned up by that process."""
     now = runtime.clock.now()
+    with runtime.store.read() as conn:
+        found = _cancellable(job_ids, jobs.find(conn, ids=job_ids))
+    # What is wrong with credentials is told before anything is written down.
+    check_accounts(runtime, [job for job in found if not job.ended])
     with runtime.store.write() as conn:
-        found = jobs.find(conn, ids=job_ids)
-        _all_known(job_ids, found)
-        for job in found:
-            if job.status is Status.DONE:
-                raise UsageError(
-                    f"{job.id} is registered as {job.ami_id}: there is nothing to cancel",
-                    todo="A published AMI is withdrawn by deregistering it.",
-                )
+        found = _cancellable(job_ids, jobs.find(conn, ids=job_ids))
         for job in found:
             if jobs.request_cancel(conn, job.id, now):
                 events.add(conn, job.id, now, attempt=job.attempt, epoch=job.epoch, action="cancel-requested")
     return _drive(runtime, [job.id for job in found], listen, again=lambda _job: {})
+
+
+def _cancellable(job_ids: Sequence[str], found: list[Job]) -> list[Job]:
+    """Return ``found``; raises UsageError where a job is not known, or is registered."""
+    _all_known(job_ids, found)
+    for job in found:
+        if job.status is Status.DONE:
+            raise UsageError(
+                f"{job.id} is registered as {job.ami_id}: there is nothing to cancel",
+                todo="A published AMI is withdrawn by deregistering it.",
+            )
+    return found
 
 
 def _all_known(job_ids: Sequence[str], found: Sequence[Job]) -> None:
@@ -132,11 +141,11 @@ def _drive(
     todo = [job for job in wanted if not job.ended or again(job)]
     result = Result()
     if todo:
-        accounts = check_accounts(runtime, todo)
+        owners = check_accounts(runtime, todo)
         executor = ThreadPoolExecutor(max_workers=runtime.config.engine.workers, thread_name_prefix="ebspub")
         scheduler = runtime.scheduler(listen, executor)
         for job in todo:
-            _prepare(runtime, job, {**again(job), "account": accounts.get(job.id, job.account)})
+            _prepare(runtime, job, {**again(job), "account": owners.get(job.id, job.account)})
         with runtime.store.read() as conn:
             taken = scheduler.claim(jobs.find(conn, ids=[job.id for job in todo]))
         scheduler.run(runtime.stop.event)
@@ -160,12 +169,15 @@ def _prepare(runtime: Runtime, job: Job, values: dict[str, Any]) -> None:
         return
     if "status" in values:
         values = {"lease_owner": None, "lease_until": None, **values}
-    idle = tables.jobs.c.epoch == job.epoch  # nobody has taken it since
+    # Nobody has taken it since; nor has its owner, with a lease that was over, come back and renewed it.
+    until = job.lease.until if job.lease else None
+    idle = (tables.jobs.c.epoch == job.epoch, tables.jobs.c.lease_until.is_not_distinct_from(until))
     with runtime.store.write() as conn:
-        statement = tables.jobs.update().where(tables.jobs.c.id == job.id, idle)
+        statement = tables.jobs.update().where(tables.jobs.c.id == job.id, *idle)
         changed = conn.execute(statement.values(updated_at=now, **values)).rowcount
         if changed and job.status is not Status.WAITING:
-            events.add(conn, job.id, now, attempt=job.attempt, epoch=job.epoch, action="resumed")
+            back = (job.state, Lifecycle().target(job.state, "revive")) if "state" in values else None
+            events.add(conn, job.id, now, attempt=job.attempt, epoch=job.epoch, action="resumed", change=back)
 
 
 def _go_again(job: Job) -> dict[str, Any]:
@@ -191,30 +203,18 @@ def _revive(job: Job) -> dict[str, Any]:
     return {**again, "ended_at": None, "cancel_requested": False, "error": None, "not_before": 0.0}
 
 
-def check_accounts(runtime: Runtime, todo: Sequence[Job]) -> dict[str, str]:
-    """Return the account of each job's credentials; a job begun in another account is not touched.
+def check_accounts(runtime: Runtime, todo: Sequence[Job], more: Sequence[str] = ()) -> dict[str, str]:
+    """Return the account of each job's credentials where it is known; ``more`` regions are looked at, too.
 
-    With the wrong credentials everything of a job would look lost, and it would be made again elsewhere.
+    A region that does not know it is its own jobs' trouble. Raises ConfigError for credentials that no region accepts,
+    UsageError for a job that was begun in another account.
     """
-    accounts: dict[str, str] = {}
-    for job in todo:
-        account = _account(runtime, job.spec.region)
-        if account is None:
-            continue
-        if job.account not in (None, account):
-            raise UsageError(
-                f"{job.id} was begun in account {job.account}; the credentials in use are for {account}",
-                todo="Use the credentials (AWS_PROFILE) of that account, or another state database.",
-            )
-        accounts[job.id] = account
-    return accounts
+    found = accounts.usable(runtime.clients, [*(job.spec.region for job in todo), *more])
+    accounts.refuse_others(todo, found)
+    known = {job.id: found[job.spec.region] for job in todo}
+    return {job_id: account for job_id, account in known.items() if isinstance(account, str)}
 
 
-def _account(runtime: Runtime, region: str) -> str | None:
-    """Return the account of the credentials; None where nobody answers, which is the trouble of that region's jobs."""
-    try:
-        return runtime.clients.account(region)
-    except AwsError as error:
-        if error.cause is Cause.CREDENTIALS:
-            raise ConfigError(f"AWS credentials: {error.message}", todo=error.todo) from error
-        return None
+def require_credentials(config: Config, specs: Sequence[JobSpec]) -> None:
+    """Raise ConfigError where the credentials for ``specs`` are refused: before a database is made for nothing."""
+    accounts.usable(BotoClients(workers=config.engine.workers), [spec.region for spec in specs])

@@ -106,6 +106,7 @@ def open_shell(job: Job, address: str, keyring: Keyring) -> Shell:
 @contextmanager
 def runtime(config: Config, stop: Stop | None = None) -> Iterator[Runtime]:
     """Open the store (made or upgraded where needed) and hand out a runtime. Raises StoreError."""
+    # The clients first: no database is made where AWS's own configuration is wrong.
+    clients = BotoClients(workers=config.engine.workers)
     with Store.open(config.store_url()) as store:
-        clients = BotoClients(workers=config.engine.workers)
         yield Runtime(config, store, SystemClock(), clients, stop or Stop())

@@ -5,8 +5,9 @@ Unlike the nouns' own describe calls these do not start from jobs: the sweep loo
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,8 @@ import boto3
 from botocore.config import Config
 
 from ebspub.aws import tags
-from ebspub.aws.failures import AwsError, calling
+from ebspub.aws.answers import GarbledAnswerError, listed, paged, said, text
+from ebspub.aws.failures import AwsError, calling, preparing
 from ebspub.states import Kind
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ WOULD_SUCCEED = "DryRunOperation"
 #: The code of the quota of public AMIs in a region, and how it is called here.
 PUBLIC_AMIS = "L-0E3CBAB9"
 PUBLIC_NAME = "Public AMIs"
+_ID = re.compile(r"\b(?:i|vol|snap|ami|sg)-[0-9A-Za-z]+", re.ASCII)
 _ENDED = frozenset({"terminated", "deregistered", "deleting", "deleted"})
 
 
@@ -60,116 +63,139 @@ class Owned:
         return int(told) if told.isascii() and told.isdigit() else 0
 
 
+@dataclass(frozen=True, slots=True)
+class LookUp:
+    """What EC2 says of things by their ids; of one that is in neither it says nothing."""
+
+    there: dict[str, Owned] = field(default_factory=dict)
+    gone: set[str] = field(default_factory=set)
+
+
 def owned(ec2: EC2Client, region: str, store: str, kinds: Collection[Kind] = tuple(Kind)) -> list[Owned]:
     """Return everything of a region that carries the tag of ``store`` and has not ended. Raises AwsError."""
-    return [thing for thing in _listed(ec2, region, _of_store(store), kinds) if thing.tags.get(tags.STORE) == store]
+    filters = [{"Name": f"tag:{tags.STORE}", "Values": [store]}]
+    found = _listed(ec2, region, filters, kinds, mark=tags.STORE)
+    return [thing for thing in found if thing.tags.get(tags.STORE) == store]
 
 
-def present(ec2: EC2Client, region: str, kind: Kind, ids: Collection[str]) -> set[str]:
-    """Return those of ``ids`` that exist and have not ended, whatever tags they carry. Raises AwsError."""
-    name = {
-        Kind.INSTANCE: "instance-id",
-        Kind.VOLUME: "volume-id",
-        Kind.SNAPSHOT: "snapshot-id",
-        Kind.IMAGE: "image-id",
-        Kind.GROUP: "group-id",
-    }[kind]
-    found: set[str] = set()
-    for chunk in tags.chunks(ids):
-        found |= {thing.id for thing in _listed(ec2, region, [{"Name": name, "Values": chunk}], (kind,))}
+def look_up(ec2: EC2Client, region: str, kind: Kind, ids: Collection[str]) -> LookUp:
+    """Ask for things by their very ids, whatever tags they carry. Raises AwsError.
+
+    To a filter EC2 answers with what matches, which may be nothing, for whatever reason. To an id it answers with the
+    thing or with an error that says so (``InvalidVolume.NotFound``); only that, or a state in which a thing has ended,
+    makes it gone.
+    """
+    found = LookUp()
+    waiting = tags.chunks(ids)
+    while waiting:
+        asked = waiting.pop()
+        try:
+            _look_up(ec2, region, kind, asked, found)
+        except AwsError as error:
+            if not error.missing:
+                raise
+            named = set(_ID.findall(error.message)) & set(asked)
+            if len(asked) > 1 and len(named) in (0, len(asked)):
+                # Which of them it means it does not say, or it only repeats the question.
+                waiting += [[each] for each in asked]
+                continue
+            found.gone.update(named or asked)
+            waiting += tags.chunks(set(asked) - found.gone)
     return found
 
 
-def _of_store(store: str) -> list[Any]:
-    return [{"Name": f"tag:{tags.STORE}", "Values": [store]}]
+def _look_up(ec2: EC2Client, region: str, kind: Kind, ids: list[str], found: LookUp) -> None:
+    action, look = _LISTS[kind]
+    with calling(action):
+        things = {thing.id: thing for thing in look(ec2, region, {_IDS[kind]: ids})}
+    for name in things.keys() & set(ids):
+        if things[name].state in _ENDED:
+            found.gone.add(name)
+        else:
+            found.there[name] = things[name]
 
 
-def _listed(ec2: EC2Client, region: str, filters: list[Any], kinds: Collection[Kind]) -> Iterator[Owned]:
+def _listed(
+    ec2: EC2Client, region: str, filters: list[Any], kinds: Collection[Kind], *, mark: str = ""
+) -> Iterator[Owned]:
+    """Yield what has not ended; ``mark`` is the tag that all of it must show, because it was asked for by it."""
     for kind in kinds:
-        for thing in _LISTS[kind](ec2, region, filters):
-            if thing.state not in _ENDED:
-                yield thing
+        action, look = _LISTS[kind]
+        with calling(action):
+            found = list(look(ec2, region, {"Filters": filters, **_PAGES.get(kind, {})}))
+            if any(mark not in thing.tags for thing in found if mark):
+                raise GarbledAnswerError(f"what was asked for by its tag {mark} does not show it")
+        yield from (thing for thing in found if thing.state not in _ENDED)
 
 
-def _instances(ec2: EC2Client, region: str, filters: list[Any]) -> Iterator[Owned]:
-    with calling("DescribeInstances"):
-        found = tags.paged(ec2.describe_instances, "Reservations", Filters=filters, MaxResults=1000)
-    for item in (instance for reservation in found for instance in reservation["Instances"]):
+def _instances(ec2: EC2Client, region: str, wanted: dict[str, Any]) -> Iterator[Owned]:
+    found = paged(ec2.describe_instances, "Reservations", **wanted)
+    items = [instance for reservation in found for instance in listed(reservation, "Instances")]
+    for item in items:
         yield Owned(
             kind=Kind.INSTANCE,
-            id=item["InstanceId"],
+            id=text(item, "InstanceId"),
             region=region,
-            state=item.get("State", {}).get("Name", "pending"),
+            state=said(item, "State", "Name") or "pending",
             created=_seconds(item.get("LaunchTime")),
             tags=tags.as_dict(item.get("Tags")),
-            kind_of=item.get("InstanceType", ""),
+            kind_of=said(item, "InstanceType"),
         )
 
 
-def _volumes(ec2: EC2Client, region: str, filters: list[Any]) -> Iterator[Owned]:
-    with calling("DescribeVolumes"):
-        found = tags.paged(ec2.describe_volumes, "Volumes", Filters=filters, MaxResults=500)
+def _volumes(ec2: EC2Client, region: str, wanted: dict[str, Any]) -> Iterator[Owned]:
+    found = paged(ec2.describe_volumes, "Volumes", **wanted)
     for item in found:
-        holders = (a.get("InstanceId", "") for a in item.get("Attachments", ()) if a.get("State") != "detached")
+        holders = (said(a, "InstanceId") for a in item.get("Attachments", ()) if a.get("State") != "detached")
         yield Owned(
             kind=Kind.VOLUME,
-            id=item["VolumeId"],
+            id=text(item, "VolumeId"),
             region=region,
-            state=item.get("State", "creating"),
+            state=said(item, "State") or "creating",
             created=_seconds(item.get("CreateTime")),
             tags=tags.as_dict(item.get("Tags")),
             size=float(item.get("Size", 0)),
-            kind_of=item.get("VolumeType", ""),
+            kind_of=said(item, "VolumeType"),
             uses=tuple(holders),
         )
 
 
-def _snapshots(ec2: EC2Client, region: str, filters: list[Any]) -> Iterator[Owned]:
-    with calling("DescribeSnapshots"):
-        found = tags.paged(ec2.describe_snapshots, "Snapshots", OwnerIds=["self"], Filters=filters, MaxResults=1000)
+def _snapshots(ec2: EC2Client, region: str, wanted: dict[str, Any]) -> Iterator[Owned]:
+    found = paged(ec2.describe_snapshots, "Snapshots", **wanted)
     for item in found:
         yield Owned(
             kind=Kind.SNAPSHOT,
-            id=item["SnapshotId"],
+            id=text(item, "SnapshotId"),
             region=region,
-            state=item.get("State", "pending"),
+            state=said(item, "State") or "pending",
             created=_seconds(item.get("StartTime")),
             tags=tags.as_dict(item.get("Tags")),
             size=float(item.get("VolumeSize", 0)),
-            uses=(item["VolumeId"],) if item.get("VolumeId") else (),
+            uses=(said(item, "VolumeId"),) if item.get("VolumeId") else (),
         )
 
 
-def _images(ec2: EC2Client, region: str, filters: list[Any]) -> Iterator[Owned]:
-    with calling("DescribeImages"):
-        found = tags.paged(
-            ec2.describe_images,
-            "Images",
-            Owners=["self"],
-            Filters=filters,
-            IncludeDisabled=True,
-            IncludeDeprecated=True,
-        )
+def _images(ec2: EC2Client, region: str, wanted: dict[str, Any]) -> Iterator[Owned]:
+    found = paged(ec2.describe_images, "Images", IncludeDisabled=True, IncludeDeprecated=True, **wanted)
     for item in found:
-        mappings = (m.get("Ebs", {}).get("SnapshotId") for m in item.get("BlockDeviceMappings", ()))
+        mappings = (said(m, "Ebs", "SnapshotId") for m in item.get("BlockDeviceMappings", ()))
         yield Owned(
             kind=Kind.IMAGE,
-            id=item["ImageId"],
+            id=text(item, "ImageId"),
             region=region,
-            state=item.get("State", "pending"),
+            state=said(item, "State") or "pending",
             created=_seconds(item.get("CreationDate")),
             tags=tags.as_dict(item.get("Tags")),
             uses=tuple(snapshot for snapshot in mappings if snapshot),
         )
 
 
-def _groups(ec2: EC2Client, region: str, filters: list[Any]) -> Iterator[Owned]:
-    with calling("DescribeSecurityGroups"):
-        found = tags.paged(ec2.describe_security_groups, "SecurityGroups", Filters=filters, MaxResults=1000)
+def _groups(ec2: EC2Client, region: str, wanted: dict[str, Any]) -> Iterator[Owned]:
+    found = paged(ec2.describe_security_groups, "SecurityGroups", **wanted)
     for item in found:
         yield Owned(
             kind=Kind.GROUP,
-            id=item["GroupId"],
+            id=text(item, "GroupId"),
             region=region,
             state="",
             created=None,
@@ -177,12 +203,28 @@ def _groups(ec2: EC2Client, region: str, filters: list[Any]) -> Iterator[Owned]:
         )
 
 
-_LISTS: dict[Kind, Callable[[EC2Client, str, list[Any]], Iterator[Owned]]] = {
-    Kind.INSTANCE: _instances,
-    Kind.VOLUME: _volumes,
-    Kind.SNAPSHOT: _snapshots,
-    Kind.IMAGE: _images,
-    Kind.GROUP: _groups,
+_LISTS: dict[Kind, tuple[str, Callable[[EC2Client, str, dict[str, Any]], Iterator[Owned]]]] = {
+    Kind.INSTANCE: ("DescribeInstances", _instances),
+    Kind.VOLUME: ("DescribeVolumes", _volumes),
+    Kind.SNAPSHOT: ("DescribeSnapshots", _snapshots),
+    Kind.IMAGE: ("DescribeImages", _images),
+    Kind.GROUP: ("DescribeSecurityGroups", _groups),
+}
+
+#: What goes with a filter and not with ids: whose things, and (where EC2 takes it) how many a page.
+_PAGES: dict[Kind, dict[str, Any]] = {
+    Kind.INSTANCE: {"MaxResults": 1000},
+    Kind.VOLUME: {"MaxResults": 500},
+    Kind.SNAPSHOT: {"MaxResults": 1000, "OwnerIds": ["self"]},
+    Kind.IMAGE: {"Owners": ["self"]},
+    Kind.GROUP: {"MaxResults": 1000},
+}
+_IDS = {
+    Kind.INSTANCE: "InstanceIds",
+    Kind.VOLUME: "VolumeIds",
+    Kind.SNAPSHOT: "SnapshotIds",
+    Kind.IMAGE: "ImageIds",
+    Kind.GROUP: "GroupIds",
 }
 
 
@@ -202,8 +244,8 @@ def _seconds(value: object) -> float | None:
 def opt_in(ec2: EC2Client) -> dict[str, str]:
     """Return every region of the partition with its status: opt-in-not-required, opted-in, not-opted-in."""
     with calling("DescribeRegions"):
-        found = ec2.describe_regions(AllRegions=True)["Regions"]
-    return {region["RegionName"]: region.get("OptInStatus", "opt-in-not-required") for region in found}
+        found = listed(ec2.describe_regions(AllRegions=True), "Regions")
+        return {text(region, "RegionName"): said(region, "OptInStatus") or "opt-in-not-required" for region in found}
 
 
 def dry_run(action: str, call: Callable[[], object]) -> AwsError | None:
@@ -236,7 +278,7 @@ def skew(ec2: EC2Client, now: Callable[[], float]) -> float | None:
     try:
         # The header has whole seconds, cut off.
         told = parsedate_to_datetime(date).timestamp() + 0.5
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return (before + now()) / 2 - told
 
@@ -247,58 +289,60 @@ def offerings(ec2: EC2Client, types: Collection[str], zones: Collection[str] = (
     if zones:
         filters.append({"Name": "location", "Values": sorted(zones)})
     with calling("DescribeInstanceTypeOfferings"):
-        found = tags.paged(
+        found = paged(
             ec2.describe_instance_type_offerings,
             "InstanceTypeOfferings",
             LocationType="availability-zone" if zones else "region",
             Filters=filters,
         )
-    places: dict[str, set[str]] = {each: set() for each in types}
-    for item in found:
-        places.setdefault(item["InstanceType"], set()).add(item["Location"])
+        places: dict[str, set[str]] = {each: set() for each in types}
+        for item in found:
+            places.setdefault(text(item, "InstanceType"), set()).add(text(item, "Location"))
     return places
 
 
 def architectures(ec2: EC2Client, types: Collection[str]) -> dict[str, frozenset[str]]:
     """Return the architectures that each of ``types`` runs; all must be offered in the region. Raises AwsError."""
     with calling("DescribeInstanceTypes"):
-        found = tags.paged(ec2.describe_instance_types, "InstanceTypes", InstanceTypes=sorted(types))
-    return {
-        item["InstanceType"]: frozenset(item.get("ProcessorInfo", {}).get("SupportedArchitectures", ()))
-        for item in found
-    }
+        found = paged(ec2.describe_instance_types, "InstanceTypes", InstanceTypes=sorted(types))
+        return {
+            text(item, "InstanceType"): frozenset(item.get("ProcessorInfo", {}).get("SupportedArchitectures", ()))
+            for item in found
+        }
 
 
 def subnets(ec2: EC2Client, ids: Collection[str]) -> dict[str, tuple[str, str]]:
     """Return the VPC and the zone of those of ``ids`` that exist. Raises AwsError."""
     with calling("DescribeSubnets"):
-        found = ec2.describe_subnets(Filters=[{"Name": "subnet-id", "Values": sorted(ids)}])["Subnets"]
-    return {item["SubnetId"]: (item["VpcId"], item["AvailabilityZone"]) for item in found}
+        found = listed(ec2.describe_subnets(Filters=[{"Name": "subnet-id", "Values": sorted(ids)}]), "Subnets")
+        return {text(item, "SubnetId"): (text(item, "VpcId"), text(item, "AvailabilityZone")) for item in found}
 
 
 def security_groups(ec2: EC2Client, ids: Collection[str]) -> dict[str, str]:
     """Return the VPC of those of ``ids`` that exist. Raises AwsError."""
     with calling("DescribeSecurityGroups"):
-        found = ec2.describe_security_groups(Filters=[{"Name": "group-id", "Values": sorted(ids)}])["SecurityGroups"]
-    return {item["GroupId"]: item.get("VpcId", "") for item in found}
+        answer = ec2.describe_security_groups(Filters=[{"Name": "group-id", "Values": sorted(ids)}])
+        return {text(item, "GroupId"): said(item, "VpcId") for item in listed(answer, "SecurityGroups")}
 
 
 def public_images(ec2: EC2Client) -> int:
     """Return how many of this account's AMIs in a region are public. Raises AwsError."""
     with calling("DescribeImages"):
-        found = ec2.describe_images(Owners=["self"], Filters=[{"Name": "is-public", "Values": ["true"]}])["Images"]
-    return len(found)
+        found = ec2.describe_images(Owners=["self"], Filters=[{"Name": "is-public", "Values": ["true"]}])
+        return len(listed(found, "Images"))
 
 
 def quotas(region: str) -> dict[str, float]:
     """Return the quotas of a region that publishing may meet, by their names. Raises AwsError."""
     client: Any
-    with calling("GetServiceQuota"):
+    with preparing("creating a client"):
         options = Config(retries={"mode": "standard", "total_max_attempts": 2}, connect_timeout=10, read_timeout=20)
         client = boto3.session.Session().client("service-quotas", region_name=region, config=options)
-        public = client.get_service_quota(ServiceCode="ec2", QuotaCode=PUBLIC_AMIS)["Quota"]
+    with calling("GetServiceQuota"):
+        public = client.get_service_quota(ServiceCode="ec2", QuotaCode=PUBLIC_AMIS).get("Quota", {})
+        found = {PUBLIC_NAME: float(public["Value"])}
     with calling("ListServiceQuotas"):
-        listed = tags.paged(client.list_service_quotas, "Quotas", ServiceCode="ebs", MaxResults=100)
-    # What limits snapshots under way has one quota for each type of volume, whose codes nobody writes down.
-    found = {item["QuotaName"]: float(item["Value"]) for item in listed if "snapshot" in item["QuotaName"].lower()}
-    return {PUBLIC_NAME: float(public["Value"]), **found}
+        items = paged(client.list_service_quotas, "Quotas", ServiceCode="ebs", MaxResults=100)
+        # What limits snapshots under way has one quota for each type of volume, whose codes nobody writes down.
+        some = {text(item, "QuotaName"): float(item["Value"]) for item in items}
+    return {**found, **{name: value for name, value in some.items() if "snapshot" in name.lower()}}

@@ -29,7 +29,8 @@ from botocore.exceptions import (
 )
 from botocore.parsers import ResponseParserError
 
-from ebspub.errors import EbspubError
+from ebspub.aws.answers import GarbledAnswerError
+from ebspub.errors import ConfigError, EbspubError
 
 
 class Cause(StrEnum):
@@ -57,6 +58,7 @@ _BY_CODE: dict[str, Cause] = {
     "ConcurrentSnapshotLimitExceeded": Cause.THROTTLED,
     "RequestThrottledException": Cause.THROTTLED,
     "ConcurrentLimitExceededException": Cause.THROTTLED,
+    "PendingSnapshotLimitExceeded": Cause.THROTTLED,
     "InternalError": Cause.TRANSIENT,
     "InternalFailure": Cause.TRANSIENT,
     "InternalServerException": Cause.TRANSIENT,
@@ -74,6 +76,9 @@ _BY_CODE: dict[str, Cause] = {
     "InsufficientHostCapacity": Cause.CAPACITY,
     "InsufficientFreeAddressesInSubnet": Cause.CAPACITY,
     "InsufficientVolumeCapacity": Cause.CAPACITY,
+    "InsufficientAddressCapacity": Cause.CAPACITY,
+    "InsufficientCapacity": Cause.CAPACITY,
+    "VolumeTypeNotAvailableInZone": Cause.CAPACITY,
     "Unsupported": Cause.CAPACITY,
     "MaxSpotInstanceCountExceeded": Cause.CAPACITY,
     "InvalidAMIName.Duplicate": Cause.DUPLICATE,
@@ -85,7 +90,7 @@ _BY_CODE: dict[str, Cause] = {
     "UnauthorizedOperation": Cause.PERMISSION,
     "AccessDenied": Cause.PERMISSION,
     "AccessDeniedException": Cause.PERMISSION,
-    "OperationNotPermitted": Cause.PERMISSION,
+    "OperationNotPermitted": Cause.REFUSED,
     "AuthFailure": Cause.OPT_IN,
     "OptInRequired": Cause.OPT_IN,
     "InstanceLimitExceeded": Cause.QUOTA,
@@ -94,6 +99,9 @@ _BY_CODE: dict[str, Cause] = {
     "SnapshotLimitExceeded": Cause.QUOTA,
     "ResourceLimitExceeded": Cause.QUOTA,
     "SecurityGroupLimitExceeded": Cause.QUOTA,
+    "MaxIOPSLimitExceeded": Cause.QUOTA,
+    "NetworkInterfaceLimitExceeded": Cause.QUOTA,
+    "RulesPerSecurityGroupLimitExceeded": Cause.QUOTA,
     "MaxConfigLimitExceededException": Cause.QUOTA,
     "ServiceQuotaExceededException": Cause.QUOTA,
     "RequestExpired": Cause.CREDENTIALS,
@@ -112,6 +120,22 @@ _TODO: dict[Cause, str] = {
     Cause.REFUSED: "Mend what EC2 names, then `ebspub resume`.",
 }
 
+#: Where a code tells more than its cause does, or leaves two causes open.
+_TODO_OF_CODE: dict[tuple[Cause, str], str] = {
+    (Cause.OPT_IN, "AuthFailure"): (
+        "Enable the region for the account, or take it out of the configuration; if other regions refuse the "
+        "credentials, too, give valid ones (AWS_PROFILE, ~/.aws, an instance role). Then `ebspub resume`."
+    ),
+    (Cause.CREDENTIALS, "InvalidClientTokenId"): (
+        "Give valid AWS credentials (AWS_PROFILE, ~/.aws, an instance role), or enable the region for the account "
+        "if other regions accept them; then run it again."
+    ),
+    (Cause.REFUSED, "OperationNotPermitted"): (
+        "Nothing is wrong with the permissions: take off what protects it (termination or deregistration protection, "
+        "a block on public sharing), then run it again."
+    ),
+}
+
 #: Causes that waiting may mend.
 RETRYABLE = frozenset({Cause.THROTTLED, Cause.TRANSIENT, Cause.NOT_YET, Cause.CAPACITY})
 
@@ -125,12 +149,20 @@ class AwsError(EbspubError):
         self.code = code
         self.request_id = request_id
         self.message = message
-        super().__init__(f"{action}: {code}: {message}", todo=_TODO.get(cause, ""))
+        if cause is Cause.CREDENTIALS:
+            self.exit_code = ConfigError.exit_code
+        todo = _TODO_OF_CODE.get((cause, code.rpartition(".")[2]), _TODO.get(cause, ""))
+        super().__init__(f"{action}: {code}: {message}", todo=todo)
 
     @property
     def definite(self) -> bool:
         """Whether the call surely had no effect."""
         return self.cause is not Cause.TRANSIENT
+
+    @property
+    def unsigned(self) -> bool:
+        """Whether there are no credentials to send: every region is then the same."""
+        return isinstance(self.__cause__, _CREDENTIALS)
 
     @property
     def missing(self) -> bool:
@@ -171,14 +203,16 @@ def _from_answer(action: str, error: ClientError) -> AwsError:
     answer = error.response
     detail = answer.get("Error", {})
     metadata = answer.get("ResponseMetadata", {})
-    code = str(detail.get("Code", "") or "Unknown")
+    code = str(detail.get("Code", "") or "").strip() or "Unknown"
     status = int(metadata.get("HTTPStatusCode", 0) or 0)
-    message = str(detail.get("Message", "")) or "(no message)"
-    cause = _by_message(code, message) or _not_ours(action, code) or _BY_CODE.get(code)
+    message = str(detail.get("Message", "") or "").strip() or "(no message)"
+    cause = _by_message(action, code, message) or _not_ours(action, code) or _BY_CODE.get(code)
     if cause is None and code.startswith(("Client.", "Server.")):
         cause = _BY_CODE.get(code.partition(".")[2])
     if cause is None:
-        cause = Cause.REFUSED if status < 500 else Cause.TRANSIENT
+        # Without a code of its own it is not EC2 that refuses, but something on the way to it or back.
+        told = code != "Unknown" and not code.isdigit()
+        cause = Cause.REFUSED if told and status < 500 else Cause.TRANSIENT
         if code.endswith("NotFound") and status < 500:
             cause = Cause.NOT_YET
     return AwsError(
@@ -190,12 +224,14 @@ def _from_answer(action: str, error: ClientError) -> AwsError:
     )
 
 
-def _by_message(code: str, message: str) -> Cause | None:
+def _by_message(action: str, code: str, message: str) -> Cause | None:
     """Return the cause where one code stands for several and only the message tells which."""
     if code == "ResourceLimitExceeded" and "concurrent" in message.lower():
         return Cause.THROTTLED
     if code == "AuthFailure" and "validate the provided access credentials" in message:
-        return Cause.CREDENTIALS
+        # What EC2 says of wrong credentials, and of right ones in a region that is not enabled for their account. That
+        # they are right somewhere STS has told by then.
+        return Cause.CREDENTIALS if action == "GetCallerIdentity" else Cause.OPT_IN
     if code == "AuthFailure" and message.startswith("Not authorized"):
         return Cause.PERMISSION
     if code == "InvalidParameterValue" and "iaminstanceprofile" in message.lower():
@@ -209,13 +245,39 @@ def _not_ours(action: str, code: str) -> Cause | None:
     configured |= action == "RunInstances" and code.startswith(("InvalidAMIID.", "InvalidSubnetID."))
     configured |= action == "RegisterImage" and code.startswith("InvalidAMIID.")
     missing = code.endswith(("NotFound", ".Malformed"))
+    missing |= action == "RunInstances" and code == "InvalidAMIID.Unavailable"
     return Cause.REFUSED if configured and missing else None
+
+
+#: What comes of an answer that is not what it should be: our own GarbledAnswerError, and what botocore's readers of
+#: numbers, dates, JSON and documents of another shape let through.
+_GARBLED = (ValueError, TypeError, LookupError, AttributeError, OverflowError, RuntimeError)
 
 
 @contextmanager
 def calling(action: str) -> Iterator[None]:
-    """Turn what botocore raises into an :class:`AwsError` of the call ``action``."""
+    """Turn what botocore raises, or the reading of its answer, into an :class:`AwsError` of the call ``action``.
+
+    An answer that makes no sense says nothing of what the call did: it is like one that was lost.
+    """
     try:
         yield
     except (ClientError, BotoCoreError, ResponseParserError) as error:
         raise classify(action, error) from error
+    except _GARBLED as error:
+        what = str(error) if isinstance(error, GarbledAnswerError) else f"{type(error).__name__}: {error}"
+        message = f"the answer cannot be understood: {what[:200]}"
+        raise AwsError(action, Cause.TRANSIENT, code="GarbledAnswer", message=message) from error
+
+
+@contextmanager
+def preparing(action: str) -> Iterator[None]:
+    """Turn what botocore raises while nothing is sent yet into an :class:`AwsError` that trying again does not mend."""
+    try:
+        with calling(action):
+            yield
+    except AwsError as error:
+        if error.cause is not Cause.TRANSIENT:
+            raise
+        cause = error.__cause__
+        raise AwsError(action, Cause.CREDENTIALS, code=type(cause).__name__, message=str(cause)) from cause

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ebspub.aws.answers import listed, paged, said, text
 from ebspub.aws.failures import calling
-from ebspub.aws.tags import as_dict, of_jobs, paged, specification
+from ebspub.aws.tags import as_dict, marked, of_jobs, specification
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2 import EC2Client
@@ -24,10 +25,10 @@ class Group:
 
 
 def parse(item: Mapping[str, Any]) -> Group:
-    """Return a Group from an item of DescribeSecurityGroups."""
+    """Return a Group from an item of DescribeSecurityGroups. Raises GarbledAnswerError."""
     return Group(
-        id=item["GroupId"],
-        name=item.get("GroupName", ""),
+        id=text(item, "GroupId"),
+        name=said(item, "GroupName"),
         open_ports=frozenset(int(rule.get("FromPort", -1)) for rule in item.get("IpPermissions", ())),
         tags=as_dict(item.get("Tags")),
     )
@@ -37,18 +38,18 @@ def describe(ec2: EC2Client, store: str, jobs: Sequence[str]) -> list[Group]:
     """Return the temporary groups of some jobs (at most 200)."""
     with calling("DescribeSecurityGroups"):
         found = paged(ec2.describe_security_groups, "SecurityGroups", Filters=of_jobs(store, jobs), MaxResults=1000)
-    return [parse(item) for item in found]
+        return [parse(item) for item in marked(found)]
 
 
 def vpc_of(ec2: EC2Client, subnet: str | None) -> str | None:
     """Return the VPC of a subnet, or the region's default VPC; None where there is no default VPC."""
     if subnet:
         with calling("DescribeSubnets"):
-            subnets = ec2.describe_subnets(SubnetIds=[subnet])["Subnets"]
-        return subnets[0]["VpcId"] if subnets else None
+            subnets = listed(ec2.describe_subnets(SubnetIds=[subnet]), "Subnets")
+            return text(subnets[0], "VpcId") if subnets else None
     with calling("DescribeVpcs"):
-        vpcs = ec2.describe_vpcs(Filters=[{"Name": "is-default", "Values": ["true"]}])["Vpcs"]
-    return vpcs[0]["VpcId"] if vpcs else None
+        vpcs = listed(ec2.describe_vpcs(Filters=[{"Name": "is-default", "Values": ["true"]}]), "Vpcs")
+        return text(vpcs[0], "VpcId") if vpcs else None
 
 
 def create(ec2: EC2Client, request: Mapping[str, Any], *, tags: Mapping[str, str]) -> str:
@@ -60,7 +61,7 @@ def create(ec2: EC2Client, request: Mapping[str, Any], *, tags: Mapping[str, str
             VpcId=request["vpc"],
             TagSpecifications=[specification("security-group", tags)],
         )
-    return answer["GroupId"]
+        return text(answer, "GroupId")
 
 
 def admit(ec2: EC2Client, group: str, *, port: int, cidr: str) -> None:

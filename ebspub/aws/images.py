@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ebspub.aws.answers import GarbledAnswerError, paged, said, text
 from ebspub.aws.failures import calling
-from ebspub.aws.tags import as_dict, paged, specification
+from ebspub.aws.tags import JOB, as_dict, specification
 from ebspub.spec import Registration
 
 if TYPE_CHECKING:
@@ -32,20 +33,18 @@ class Image:
 
 
 def parse(item: Mapping[str, Any]) -> Image:
-    """Return an Image from an item of DescribeImages."""
-    root = item.get("RootDeviceName", "") or ""
+    """Return an Image from an item of DescribeImages. Raises GarbledAnswerError."""
+    root = said(item, "RootDeviceName")
     mappings = item.get("BlockDeviceMappings", ())
-    snapshot = next(
-        (m["Ebs"].get("SnapshotId", "") for m in mappings if m.get("DeviceName") == root and "Ebs" in m), ""
-    )
+    snapshot = next((said(m, "Ebs", "SnapshotId") for m in mappings if m.get("DeviceName") == root and "Ebs" in m), "")
     return Image(
-        id=item["ImageId"],
-        name=item.get("Name", "") or "",
-        state=item.get("State", "pending"),
-        reason=item.get("StateReason", {}).get("Message", "") or "",
-        architecture=item.get("Architecture", "") or "",
+        id=text(item, "ImageId"),
+        name=said(item, "Name"),
+        state=said(item, "State") or "pending",
+        reason=said(item, "StateReason", "Message"),
+        architecture=said(item, "Architecture"),
         root_device=root,
-        snapshot=snapshot or "",
+        snapshot=snapshot,
         tags=as_dict(item.get("Tags")),
     )
 
@@ -60,14 +59,27 @@ def named(ec2: EC2Client, names: Sequence[str]) -> list[Image]:
             Filters=[{"Name": "name", "Values": [_literal(name) for name in names]}],
             IncludeDisabled=True,
         )
-    return [parse(item) for item in found]
+        return [_whole(parse(item)) for item in found]
+
+
+def _whole(image: Image) -> Image:
+    """Return an AMI that was asked for by name, if all is there that decides about it. Raises GarbledAnswerError.
+
+    One without a name leaves its name looking free; one of ours without its snapshot would be adopted without it, and
+    the snapshot removed.
+    """
+    if not image.name:
+        raise GarbledAnswerError("what was asked for by its name shows none")
+    if JOB in image.tags and image.state == "available" and not image.snapshot:
+        raise GarbledAnswerError(f"{image.id} shows no snapshot")
+    return image
 
 
 def get(ec2: EC2Client, image: str) -> Image | None:
     """Return one AMI, anybody's; None where there is none that we may see."""
     with calling("DescribeImages"):
         found = paged(ec2.describe_images, "Images", Filters=[{"Name": "image-id", "Values": [image]}])
-    return parse(found[0]) if found else None
+        return parse(found[0]) if found else None
 
 
 def register(ec2: EC2Client, registration: Registration, request: Mapping[str, Any], *, tags: Mapping[str, str]) -> str:
@@ -106,7 +118,7 @@ def register(ec2: EC2Client, registration: Registration, request: Mapping[str, A
     }
     with calling("RegisterImage"):
         answer = ec2.register_image(**{key: value for key, value in arguments.items() if value not in (None, "")})
-    return answer["ImageId"]
+        return text(answer, "ImageId")
 
 
 def deregister(ec2: EC2Client, image: str) -> None:

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ebspub.aws.answers import listed, paged, said, text
 from ebspub.aws.failures import calling
-from ebspub.aws.tags import as_dict, of_jobs, paged, specification
+from ebspub.aws.tags import as_dict, marked, of_jobs, specification
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2 import EC2Client
@@ -31,15 +32,16 @@ class Instance:
 
 
 def parse(item: Mapping[str, Any]) -> Instance:
-    """Return an Instance from an item of DescribeInstances or RunInstances."""
-    reason = item.get("StateReason", {})
+    """Return an Instance from an item of DescribeInstances. Raises GarbledAnswerError."""
     return Instance(
-        id=item["InstanceId"],
-        state=item.get("State", {}).get("Name", "pending"),
-        zone=item.get("Placement", {}).get("AvailabilityZone", ""),
-        public_address=item.get("PublicIpAddress", "") or "",
-        private_address=item.get("PrivateIpAddress", "") or "",
-        reason=reason.get("Message", "") or reason.get("Code", "") or item.get("StateTransitionReason", ""),
+        id=text(item, "InstanceId"),
+        state=said(item, "State", "Name") or "pending",
+        zone=said(item, "Placement", "AvailabilityZone"),
+        public_address=said(item, "PublicIpAddress"),
+        private_address=said(item, "PrivateIpAddress"),
+        reason=said(item, "StateReason", "Message")
+        or said(item, "StateReason", "Code")
+        or said(item, "StateTransitionReason"),
         tags=as_dict(item.get("Tags")),
     )
 
@@ -48,7 +50,8 @@ def describe(ec2: EC2Client, store: str, jobs: Sequence[str]) -> list[Instance]:
     """Return the builders of some jobs (at most 200)."""
     with calling("DescribeInstances"):
         found = paged(ec2.describe_instances, "Reservations", Filters=of_jobs(store, jobs), MaxResults=1000)
-    return [parse(item) for reservation in found for item in reservation["Instances"]]
+        items = [item for reservation in found for item in listed(reservation, "Instances")]
+        return [parse(item) for item in marked(items)]
 
 
 def run(ec2: EC2Client, request: Mapping[str, Any], *, token: str, tags: Mapping[str, str], user_data: str) -> str:
@@ -88,8 +91,8 @@ def run(ec2: EC2Client, request: Mapping[str, Any], *, token: str, tags: Mapping
         ebs = {"VolumeSize": root["size"], "DeleteOnTermination": True}
         arguments["BlockDeviceMappings"] = [{"DeviceName": root["device"], "Ebs": ebs}]
     with calling("RunInstances"):
-        answer = ec2.run_instances(**arguments)
-    return answer["Instances"][0]["InstanceId"]
+        made = listed(ec2.run_instances(**arguments), "Instances")
+        return text(made[0], "InstanceId")
 
 
 def terminate(ec2: EC2Client, instance: str) -> None:
@@ -113,4 +116,4 @@ def start(ec2: EC2Client, instance: str) -> None:
 def console(ec2: EC2Client, instance: str) -> str:
     """Return the latest console output of an instance, decoded; empty where there is none."""
     with calling("GetConsoleOutput"):
-        return ec2.get_console_output(InstanceId=instance).get("Output", "") or ""
+        return said(ec2.get_console_output(InstanceId=instance), "Output")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ebspub.aws.answers import text
 from ebspub.aws.failures import calling
 
 if TYPE_CHECKING:
@@ -15,4 +16,4 @@ def image_id(ssm: SSMClient, image: str) -> str:
     if not image.startswith("ssm:"):
         return image
     with calling("GetParameter"):
-        return ssm.get_parameter(Name=image.removeprefix("ssm:"))["Parameter"].get("Value", "")
+        return text(ssm.get_parameter(Name=image.removeprefix("ssm:")).get("Parameter", {}), "Value")

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ebspub.aws.answers import paged, said, text
 from ebspub.aws.failures import calling
-from ebspub.aws.tags import as_dict, of_jobs, paged, specification
+from ebspub.aws.tags import as_dict, marked, of_jobs, specification
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2 import EC2Client
@@ -26,13 +27,13 @@ class Snapshot:
 
 
 def parse(item: Mapping[str, Any]) -> Snapshot:
-    """Return a Snapshot from an item of DescribeSnapshots."""
+    """Return a Snapshot from an item of DescribeSnapshots. Raises GarbledAnswerError."""
     return Snapshot(
-        id=item["SnapshotId"],
-        state=item.get("State", "pending"),
-        progress=item.get("Progress", "") or "",
-        volume=item.get("VolumeId", "") or "",
-        message=item.get("StateMessage", "") or "",
+        id=text(item, "SnapshotId"),
+        state=said(item, "State") or "pending",
+        progress=said(item, "Progress"),
+        volume=said(item, "VolumeId"),
+        message=said(item, "StateMessage"),
         tags=as_dict(item.get("Tags")),
     )
 
@@ -43,7 +44,7 @@ def describe(ec2: EC2Client, store: str, jobs: Sequence[str]) -> list[Snapshot]:
         found = paged(
             ec2.describe_snapshots, "Snapshots", OwnerIds=["self"], Filters=of_jobs(store, jobs), MaxResults=1000
         )
-    return [parse(item) for item in found]
+        return [parse(item) for item in marked(found)]
 
 
 def get(ec2: EC2Client, snapshot: str) -> Snapshot | None:
@@ -62,7 +63,7 @@ def create(ec2: EC2Client, request: Mapping[str, Any], *, tags: Mapping[str, str
             Description=request["description"],
             TagSpecifications=[specification("snapshot", tags)],
         )
-    return answer["SnapshotId"]
+        return text(answer, "SnapshotId")
 
 
 def delete(ec2: EC2Client, snapshot: str) -> None:

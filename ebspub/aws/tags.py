@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ebspub.aws.answers import GarbledAnswerError
 from ebspub.spec import Source
 
 if TYPE_CHECKING:
@@ -76,6 +77,17 @@ def as_dict(tags: Sequence[TagTypeDef] | None) -> dict[str, str]:
     return {str(tag.get("Key", "")): str(tag.get("Value", "")) for tag in tags or ()}
 
 
+def marked(items: Sequence[Any]) -> list[Any]:
+    """Return ``items``, which were asked for by :func:`of_jobs`; raises GarbledAnswerError where one shows no such tag.
+
+    Without its tags it would be taken for nobody's, and what a job has would be made again.
+    """
+    for item in items:
+        if not {STORE, JOB} <= as_dict(item.get("Tags")).keys():
+            raise GarbledAnswerError("what was asked for by its tags does not show them")
+    return list(items)
+
+
 def of_jobs(store: str, jobs: Sequence[str]) -> list[FilterTypeDef]:
     """Return the filters that select what a store made for some jobs (at most 200, EC2's limit per filter)."""
     return [{"Name": f"tag:{STORE}", "Values": [store]}, {"Name": f"tag:{JOB}", "Values": list(jobs)}]
@@ -85,15 +97,3 @@ def chunks(values: Iterable[str], size: int = 200) -> list[list[str]]:
     """Split values into lists of at most ``size``: EC2 takes 200 values per filter."""
     listed = sorted(set(values))
     return [listed[start : start + size] for start in range(0, len(listed), size)]
-
-
-def paged(call: Any, key: str, **arguments: Any) -> list[Any]:
-    """Return the items under ``key`` of all pages of a describe call."""
-    items: list[Any] = []
-    while True:
-        answer = call(**arguments)
-        items.extend(answer.get(key, ()))
-        following = answer.get("NextToken")
-        if not following:
-            return items
-        arguments["NextToken"] = following

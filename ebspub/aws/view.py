@@ -29,6 +29,8 @@ class RegionView:
 
     at: float
     asked: frozenset[Kind]
+    #: The id of the database whose things these are; AMIs of a name are anybody's.
+    store: str = ""
     things: Mapping[Kind, Mapping[str, Thing]] = field(default_factory=dict)
 
     def instance(self, name: str | None) -> Instance | None:
@@ -74,7 +76,11 @@ class RegionView:
         """Return everything of a kind that carries a job's tag and is still there."""
         self._look(kind)
         found = self.things.get(kind, {}).values()
-        return [thing for thing in found if thing.tags.get(tags.JOB) == job and not _leaving(thing)]
+        return [
+            thing
+            for thing in found
+            if thing.tags.get(tags.JOB) == job and thing.tags.get(tags.STORE) == self.store and not _leaving(thing)
+        ]
 
     def _get(self, kind: Kind, name: str | None) -> Thing | None:
         self._look(kind)
@@ -114,4 +120,4 @@ def look(
             for chunk in tags.chunks(jobs):
                 found.extend(_DESCRIBE[kind](ec2, store, chunk))
         things[kind] = {thing.id: thing for thing in found}
-    return RegionView(at=at, asked=frozenset(kinds), things=things)
+    return RegionView(at=at, asked=frozenset(kinds), store=store, things=things)

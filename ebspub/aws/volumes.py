@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ebspub.aws.answers import paged, said, text
 from ebspub.aws.failures import calling
-from ebspub.aws.tags import as_dict, of_jobs, paged, specification
+from ebspub.aws.tags import as_dict, marked, of_jobs, specification
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2 import EC2Client
@@ -25,14 +26,14 @@ class Volume:
 
 
 def parse(item: Mapping[str, Any]) -> Volume:
-    """Return a Volume from an item of DescribeVolumes."""
+    """Return a Volume from an item of DescribeVolumes. Raises GarbledAnswerError."""
     attachments = [a for a in item.get("Attachments", ()) if a.get("State") != "detached"]
     first = attachments[0] if attachments else None
     return Volume(
-        id=item["VolumeId"],
-        state=item.get("State", "creating"),
-        zone=item.get("AvailabilityZone", ""),
-        attachment=(first.get("InstanceId", ""), first.get("Device", ""), first.get("State", "")) if first else None,
+        id=text(item, "VolumeId"),
+        state=said(item, "State") or "creating",
+        zone=said(item, "AvailabilityZone"),
+        attachment=(said(first, "InstanceId"), said(first, "Device"), said(first, "State")) if first else None,
         tags=as_dict(item.get("Tags")),
     )
 
@@ -41,7 +42,7 @@ def describe(ec2: EC2Client, store: str, jobs: Sequence[str]) -> list[Volume]:
     """Return the volumes of some jobs (at most 200), the builders' own roots among them."""
     with calling("DescribeVolumes"):
         found = paged(ec2.describe_volumes, "Volumes", Filters=of_jobs(store, jobs), MaxResults=500)
-    return [parse(item) for item in found]
+        return [parse(item) for item in marked(found)]
 
 
 def create(ec2: EC2Client, request: Mapping[str, Any], *, token: str, tags: Mapping[str, str]) -> str:
@@ -66,7 +67,7 @@ def create(ec2: EC2Client, request: Mapping[str, Any], *, token: str, tags: Mapp
         if request.get("kms_key"):
             arguments["KmsKeyId"] = request["kms_key"]
     with calling("CreateVolume"):
-        return ec2.create_volume(**arguments)["VolumeId"]
+        return text(ec2.create_volume(**arguments), "VolumeId")
 
 
 def attach(ec2: EC2Client, volume: str, instance: str, device: str) -> None:

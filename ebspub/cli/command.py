@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import traceback
+from collections.abc import Mapping
 from typing import Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 from ebspub.cli import output
-from ebspub.errors import EbspubError
+from ebspub.errors import EbspubError, UsageError
 
 #: Exit code of a defect of ours, and of output that could not be written.
 DEFECT = 1
@@ -37,6 +38,7 @@ class Command(TyperCommand):
     def invoke(self, ctx: Any) -> Any:
         output.begin()
         try:
+            _require_text(ctx.params)
             result = super().invoke(ctx)
         except (typer.Exit, typer.Abort):
             raise
@@ -53,6 +55,14 @@ class Command(TyperCommand):
         return result
 
 
+def _require_text(parameters: Mapping[str, Any]) -> None:
+    """Raise UsageError for a word that is not UTF-8: no name is, and no database takes it. Names of files may be so."""
+    for name, value in parameters.items():
+        for word in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(word, str) and not word.isascii() and any("\ud800" <= char <= "\udfff" for char in word):
+                raise UsageError(f"{name.upper()}: found {word!r}, which is not UTF-8", todo="See --help.")
+
+
 def _tell_defect(error: Exception) -> None:
     output.err(f"ebspub: internal error: {type(error).__name__}: {output.clean(str(error))}")
     if is_verbose():
@@ -66,6 +76,14 @@ class _Lines(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         output.err(self.format(record))
+
+
+class _Full(logging.Formatter):
+    """A record with its time, its logger and its traceback; what a builder or a server said cannot forge another."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the base class's name
+        record.message = output.clean(record.message)
+        return super().formatMessage(record)
 
 
 class _Brief(logging.Formatter):
@@ -86,7 +104,7 @@ def start_logging(*, verbose: bool) -> None:
     _handler.filters.clear()
     ours.setLevel(logging.DEBUG if verbose else logging.WARNING)
     if verbose:
-        _handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        _handler.setFormatter(_Full("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     else:
         _handler.setFormatter(_Brief())
         # What libraries warn of (a connection that is made anew) comes back as an error of a job where it matters.

@@ -82,10 +82,31 @@ class Choice:
 
 
 def configuration(ctx: typer.Context, path: Path | None) -> Config:
-    """Return the configuration named after the command, else before it, else found. Raises ConfigError."""
+    """Return the configuration named after the command, else before it, else found. Raises ConfigError, StoreError."""
     from ebspub.config import load
 
-    return load(path or ctx.obj)
+    config = load(path or ctx.obj)
+    _require_place(config)
+    return config
+
+
+def _require_place(config: Config) -> None:
+    """Raise StoreError where the system does not even say whether there is a state database, or its secret."""
+    from ebspub.errors import StoreError
+    from ebspub.store.database import sqlite_file
+
+    for file in (sqlite_file(config.store_url()), config.state_folder() / "secret"):
+        try:
+            if file is not None:
+                file.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or "not a usable file name"
+            raise StoreError(
+                f"the state folder cannot be used: {reason}: {str(file)[:200]!r}",
+                todo="Run it as the user whose folder it is, or name another folder in [store].",
+            ) from error
 
 
 @contextmanager

@@ -68,12 +68,18 @@ def _write(stream: TextIO, line: str) -> OSError | None:
     with _LOCK:
         try:
             # One write for the whole line: a live table that stands in for the stream prints it above itself.
-            stream.write(f"{line}\n")
+            stream.write(_encodable(f"{line}\n", stream))
             stream.flush()
         except OSError as error:
             _discard(stream)
             return error
     return None
+
+
+def _encodable(text: str, stream: TextIO) -> str:
+    """Return ``text`` with what ``stream`` cannot take (a file name that is not UTF-8, a narrow locale) escaped."""
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def _discard(stream: TextIO) -> None:

@@ -44,6 +44,11 @@ def run(
         from ebspub.cli.conduct import conduct
 
         specs = options.fit(found)
+        with options.existing_store(settings) as store:
+            first = store is None
+        if first:
+            publish.require_credentials(settings, specs)
+
         job_ids = [spec.job_id for spec in specs]
         worst = 0 if found.complete and not found.unfit else 3
         conduct(settings, job_ids, signals, lambda runtime, listen: publish.run(runtime, specs, listen), worst=worst)

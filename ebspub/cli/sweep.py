@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+import math
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
@@ -13,15 +14,25 @@ if TYPE_CHECKING:
     from ebspub.config import Config
 
 
+def _number(value: float) -> float:
+    # No age is less than nan: all would be removed, however young. Not every typer refuses it by `min`.
+    if math.isnan(value):
+        raise typer.BadParameter("nan is no number of seconds.")
+    return value
+
+
+Grace: TypeAlias = Annotated[
+    float,
+    typer.Option("--grace", metavar="SECONDS", min=0, callback=_number, help="Leave what is younger than this alone."),
+]
+
+
 def sweep(
     ctx: typer.Context,
     *,
     region: options.Regions = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be removed; change nothing.")] = False,
-    grace: Annotated[
-        float,
-        typer.Option("--grace", metavar="SECONDS", min=0, help="Leave what is younger than this alone."),
-    ] = 3600.0,
+    grace: Grace = 3600.0,
     as_json: options.AsJson = False,
     config: options.ConfigPath = None,
     verbose: options.Verbose = False,  # noqa: ARG001 - its callback has done the work

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ MAX_UEFI_DATA = 64000
 #: The network of a temporary security group that is never made, because groups are given: nobody's.
 _NOBODY = "127.0.0.1/32"
 _DEFAULT_TYPES: Mapping[str, tuple[str, ...]] = {"amd64": ("t3.medium",), "arm64": ("t4g.medium",)}
+#: Seconds; more where the launch limit is more.
+_DEAD_MAN = 1800
 #: Files are copied, not run: an i386 image is populated on an amd64 builder where there is none for i386.
 _BUILDER_ARCHES: Mapping[str, tuple[str, ...]] = {"i386": ("i386", "amd64")}
 
@@ -54,15 +57,32 @@ def _builder(cell: Cell) -> dict[str, Any]:
     for zone in place.get("zones", ()):
         if not zone.startswith(cell.region) and cell.region in partitions():
             cell.fault(layers.where("zones"), f"found {quoted(zone)}, expected a zone of {cell.region}")
-    plain = ("ssh_user", "ssh_port", "address", "root_size", "instance_profile", "dead_man", "http_proxy")
+    plain = ("ssh_user", "ssh_port", "address", "root_size", "instance_profile", "http_proxy")
     return {
         "image": image or "",
         "instance_types": instance_types,
         "security_groups": groups,
         "ssh_cidr": cidr or _NOBODY,
+        "dead_man": _dead_man(cell, layers),
         **place,
         **{key: layers.get(key) for key in plain if layers.get(key) not in (None, "")},
     }
+
+
+def _dead_man(cell: Cell, layers: Layers) -> int:
+    """Return for how long a builder waits for a publisher: longer than any publisher keeps it waiting.
+
+    Nobody can reach it before it answers SSH, for which it has the launch limit; then each look at EC2 reaches it, too.
+    """
+    launch, looks = cell.config.limits.launch, 3 * cell.config.engine.poll_interval
+    least = math.ceil(max(launch, looks))
+    found: int | None = layers.get("dead_man")
+    if found is None:
+        return max(least, _DEAD_MAN)
+    if found < least:
+        what = "limits.launch" if launch >= looks else "three times engine.poll_interval"
+        cell.fault(layers.where("dead_man"), f"found {found}, expected at least {what} ({least} s)")
+    return found
 
 
 def _volume(cell: Cell) -> dict[str, Any]:

@@ -114,7 +114,11 @@ class BuilderTable(Table):
     root_size: int | None = Field(default=None, ge=1, le=16384, description="GiB of the builder's own root")
     instance_profile: v.ProfileName | None = Field(default=None, description="name of its IAM instance profile")
     dead_man: int | None = Field(
-        default=None, ge=60, le=604800, description="seconds without a publisher after which it shuts down (1800)"
+        default=None,
+        ge=60,
+        le=604800,
+        description="seconds without a publisher after which it shuts down (1800, or limits.launch where that is more; "
+        "never less than limits.launch)",
     )
     http_proxy: v.ProxyUrl | None = Field(
         default=None, description='proxy through which it downloads, "http://proxy.example.com:3128"; "" for none'

@@ -20,7 +20,7 @@ from ebspub.config import templates
 
 #: Query parameters that make a URL a credential (signed URLs of the object stores, tokens).
 _SECRET_PARAMETERS = re.compile(
-    r"x-(amz|goog)-(signature|credential|security-token)|sig|signature|token|.*password|.*_token"
+    r"sig|auth|.*(signature|credential|token|secret|passw|authorization).*|(api|access|private)[_-]?key|pwd"
 )
 _SERIAL = re.compile(r"[0-9]{8}(\.[1-9][0-9]{0,2})?")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")

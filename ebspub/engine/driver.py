@@ -104,8 +104,11 @@ class Driver:
             return Verdict(ended=True)
         step = self._step(job)
         failure = Failure(error.what, getattr(error, "code", ""), getattr(error, "request_id", ""), error.todo)
-        limit = job.spec.step_limit(step.name) if not job.cancel_requested else job.spec.limits.launch
-        if fatal or self._tools.clock.now() > (job.step_started_at or 0.0) + limit:
+        silent = self._tools.clock.now() > (job.step_started_at or 0.0) + _limit(job, step)
+        if silent and not fatal:
+            what = f"{job.spec.region} has not answered for {_limit(job, step):.0f} s: {failure.message}"
+            failure = replace(failure, message=what, todo="`ebspub resume` when the region answers again.")
+        if fatal or silent:
             # What is left in a region that does not answer cannot be removed now: `resume` does it.
             return self._stop(job, lease, step, failure)
         return replace(self._retry(job, lease, step, failure), kinds=step.kinds)
@@ -161,9 +164,9 @@ class Driver:
         return self._done(job, lease, step, outcome)
 
     def _outcome(self, job: Job, step: Step, world: World) -> Outcome:
-        if job.cancel_requested or job.step_started_at is None:
+        if job.step_started_at is None:
             return step.advance(job, world)
-        overdue = world.clock.now() > job.step_started_at + job.spec.step_limit(step.name)
+        overdue = world.clock.now() > job.step_started_at + _limit(job, step)
         if overdue and GAVE_UP in job.facts:
             last = job.error.message if job.error else "no answer"
             raise JobError(f"{job.id}: cleaning up did not end in time: {last}", code="clean-up")
@@ -225,7 +228,8 @@ class Driver:
         progress = {"step": step.name, "what": wait.why, **(wait.progress or {})}
         if progress != job.progress or job.retries:
             with self._tools.store.write() as conn:
-                jobs.change(conn, job.id, lease, now, progress=progress, retries=0, not_before=now + wait.after)
+                tries = job.retries if wait.trouble else 0
+                jobs.change(conn, job.id, lease, now, progress=progress, retries=tries, not_before=now + wait.after)
             self._tell(job.id, "waiting")
         return Verdict(due=now + wait.after)
 
@@ -320,6 +324,11 @@ class Driver:
             job = jobs.get(conn, job_id)
         if job is not None:
             self._tools.listen(job, action)
+
+
+def _limit(job: Job, step: Step) -> float:
+    """Return the seconds that a step may take; cleaning up may take as long as launching."""
+    return job.spec.limits.launch if job.cancel_requested else job.spec.step_limit(step.name)
 
 
 def _settle(conn: sa.Connection, job_id: str, now: float) -> None:

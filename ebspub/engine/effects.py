@@ -52,6 +52,17 @@ class Making:
     token_honoured: bool
 
 
+def settled_at(job: Job, resource: Resource) -> float:
+    """Return when EC2 can no longer be hiding what a call without an answer made.
+
+    Counted from the last moment at which that call may have been under way. Its own process wrote down when it gave
+    the answer up; of a process that died in it, or stood still, no more is known than when this process took the job,
+    and a step never begins before that.
+    """
+    since = max(resource.unsettled_since or 0.0, job.step_started_at or 0.0)
+    return since + job.spec.limits.listing_lag
+
+
 class Effects:
     """Effects for one job under one lease."""
 
@@ -84,7 +95,7 @@ class Effects:
             if seen is not None:
                 return self.adopt(job, row, seen.id)
             if row.unsettled_since is not None and not making.token_honoured:
-                clear = row.unsettled_since + job.spec.limits.listing_lag
+                clear = settled_at(job, row)
                 if view.at <= clear:
                     return Wait(f"seeing whether {making.action} took effect", after=clear - view.at)
         return self._call(job, row, making)
@@ -230,9 +241,12 @@ class Effects:
 
     def _refused(self, job: Job, effect: int, error: AwsError) -> None:
         """Close a call that EC2 surely refused; one without an answer stays open, to be settled later."""
-        if not error.definite:
-            return
         now = self._clock.now()
+        if not error.definite:
+            with self._store.write() as conn:
+                jobs.change(conn, job.id, self._lease, now)
+                records.unanswered(conn, effect, now)
+            return
         failure = Failure(error.message, code=error.code, request_id=error.request_id, at=now)
         with self._store.write() as conn:
             self._hold(conn, job, now)

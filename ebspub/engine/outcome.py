@@ -24,6 +24,8 @@ class Wait:
     why: str
     after: float = 0.0
     progress: Mapping[str, Any] | None = None
+    #: Because something was refused: the tries so far still count, so that trouble is asked for more and more rarely.
+    trouble: bool = False
 
 
 @dataclass(frozen=True, slots=True)

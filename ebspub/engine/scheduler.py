@@ -7,6 +7,7 @@ the loop around it. A region that does not answer keeps only its own jobs waitin
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
@@ -19,7 +20,7 @@ from ebspub.aws.failures import AwsError
 from ebspub.aws.view import RegionView
 from ebspub.engine import retry
 from ebspub.engine.driver import Driver, Tools, Verdict
-from ebspub.errors import EbspubError, LeaseLostError
+from ebspub.errors import EbspubError, LeaseLostError, StoreError
 from ebspub.states import Kind, Status
 from ebspub.store import Job, Lease, jobs, leases
 
@@ -127,8 +128,11 @@ class Scheduler:
                 self._tools.clock.wait(max(0.01, due - self._tools.clock.now()), self.wake)
         finally:
             self._tools.uploads.close()
-            self._settle(stop)
-            self.release()
+            # After a StoreError the leases cannot be given back either, and trying takes as long again: the next
+            # process finds them by the death of this one.
+            if not isinstance(sys.exception(), StoreError):
+                self._settle(stop)
+                self.release()
 
     def _settle(self, stop: threading.Event) -> None:
         """Give work under way a moment to commit what it is doing before the process ends."""

@@ -106,6 +106,8 @@ class Gate:
             with self._world.lock:
                 answer = _collect(self._backend, environ)
         except Exception:
+            # What moto or a correction of ours raises unforeseen is an answer of EC2 like any other to whoever called:
+            # an internal error, in the service's own protocol. The log has the traceback.
             log.exception("%s of %s in %s", incoming.action, incoming.service, incoming.region)
             return error_answer(incoming.service, 500, "InternalError", "The embedded cloud failed; see its log")
         else:

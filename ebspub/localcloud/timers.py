@@ -60,5 +60,6 @@ def _logged(work: Work) -> None:
     try:
         work()
     except Exception:
+        # Raised again, whatever it is; but nobody may ever ask the future for it, and then only the log has told.
         log.exception("the embedded cloud failed in the background")
         raise

@@ -11,17 +11,38 @@ fi
 # The URL may carry a signature: it goes to the program over stdin, not in its arguments.
 curl_url() {
   printf 'url = "%s"\n' "$url" |
-    curl -K - -fsSL --proto '=http,https' --proto-redir '=http,https' --max-redirs 5 --connect-timeout 30 "$@"
+    curl -K - -gfsSL --proto '=http,https' --proto-redir '=http,https' --max-redirs 5 --connect-timeout 30 "$@"
 }
 
-# fetch_once SECONDS: go on where the file ends. Sets $http to the last answer's code, if it can be known.
+# capped COMMAND...: no file that it writes may have more than `most` bytes (ulimit counts blocks of 512). Writing more is an
+# error to the command; without the trap it would be its end, and a core file.
+capped() (
+  trap '' XFSZ
+  ulimit -f $((most / 512 + 1))
+  "$@"
+)
+
+# fetch_once SECONDS: go on where the file ends. Sets $status to the program's, $http to the last answer's code where it can be
+# known, and $why to what went wrong.
 fetch_once() {
   http=
-  if command -v curl >/dev/null 2>&1; then
-    http=$(curl_url -C - -o artefact --max-time "$1" --speed-limit 1024 --speed-time 60 -w '%{http_code}')
+  status=0
+  program=wget
+  ! command -v curl >/dev/null 2>&1 || program=curl
+  if [ "$program" = curl ]; then
+    http=$(capped curl_url -C - -o artefact --max-time "$1" --speed-limit 1024 --speed-time 60 --max-filesize "$most" \
+      -w '%{http_code}' 2>fetch.err) || status=$?
+    [ "$http" != 000 ] || http=
+    why="$(tail -n 1 fetch.err)${http:+ (HTTP $http)}"
   else
-    printf '%s\n' "$url" | timeout "$1" wget -nv -c -t 1 -T 60 --max-redirect=5 -O artefact -i -
+    capped wget_within "$1" 2>fetch.err || status=$?
+    why="wget ended with exit status $status"
   fi
+  cat fetch.err >&2
+}
+
+wget_within() {
+  printf '%s\n' "$url" | timeout "$1" wget -nv -c -t 1 -T 60 --max-redirect=5 -O artefact -i -
 }
 
 download_total() {
@@ -30,15 +51,40 @@ download_total() {
 }
 
 download_progress() {
-  echo "$(stat -c %s artefact 2>/dev/null || echo 0) ${expected:-0}"
+  echo "$(artefact_size) ${expected:-0}"
 }
 
-# A file that was not there, or must not be read, will not be there in a minute.
-is_final() {
+# What will be the same in a minute: a file that is not there or must not be read, a redirect to something else than the web or
+# in circles, more than an image can have, a disk that is full.
+stop_if_final() {
   case $http in
-  400 | 401 | 403 | 404 | 405 | 410 | 451) return 0 ;;
+  400 | 401 | 403 | 404 | 405 | 410 | 451) fail download "the server answered $http" ;;
   esac
-  return 1
+  if [ "$(artefact_size)" -ge "$most" ] || [ "$program/$status" = curl/63 ]; then
+    rm -f artefact
+    too_large "the server sends"
+  fi
+  case $program/$status in
+  curl/1 | curl/3 | curl/47) fail download "the server does not lead to a file: $why" ;;
+  curl/23 | wget/3) # cannot write
+    # shellcheck disable=SC2046 # two numbers
+    set -- $(stat -f -c '%a %S' .)
+    [ $(($1 * $2)) -ge 1048576 ] || disk_full "the artefact"
+    ;;
+  esac
+}
+
+too_large() {
+  fail too-large "$1 more than $most bytes, 16 times the volume: not an image for it"
+}
+
+disk_full() {
+  rm -f artefact image
+  fail disk-full "$1 fills the builder's disk: is it what it should be? If so, give the builder more (builder.root_size)"
+}
+
+artefact_size() {
+  stat -c %s artefact 2>/dev/null || echo 0
 }
 
 download() {
@@ -51,16 +97,14 @@ download() {
   while :; do
     left=$((deadline - $(uptime_seconds)))
     [ "$left" -gt 0 ] || fail download "the download did not end within $download_seconds s"
-    status=0
-    fetch_once "$left" || status=$?
+    fetch_once "$left"
     [ "$status" -ne 0 ] || return 0
     tries=$((tries + 1))
-    ! is_final || fail download "the server answered $http"
-    [ "$tries" -lt "$download_tries" ] ||
-      fail download "the download failed $tries times, at last with exit status $status${http:+ and HTTP $http}"
-    # 33, 22: the server cannot resume, or not from there (curl); 1, 2, 8: the like (wget).
-    case $status in
-    1 | 2 | 8 | 22 | 33) rm -f artefact ;;
+    stop_if_final
+    [ "$tries" -lt "$download_tries" ] || fail download "the download failed $tries times, at last: $why"
+    # The server cannot resume, or not from there.
+    case $program/$status in
+    curl/22 | curl/33 | wget/1 | wget/2 | wget/8) rm -f artefact ;;
     esac
     [ ! -s artefact ] || resumed=yes
     sleep "$((tries < 5 ? tries * download_pause : 5 * download_pause))"

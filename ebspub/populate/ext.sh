@@ -5,11 +5,21 @@
 
 # super FILE FIELD: one line of what `dumpe2fs -h` said.
 super() {
-  sed -n "s/^$2: *//p" "$1" | head -n 1
+  sed -n "s/^$2:[[:blank:]]*//p" "$1" | head -n 1
 }
 
+# ext_read_super DEVICE FILE CODE: write what dumpe2fs says of it into the file. The names in a superblock are printed as they
+# are, line ends and all: a field that is there twice was forged by one of them. And what is no number must not get into
+# arithmetic, where some shells run commands.
 ext_read_super() {
   dumpe2fs -h "$1" >"$2" 2>>log.dumpe2fs || fail "$3" "dumpe2fs cannot read $1"
+  twice=$(sed -n 's/^\([A-Z][^:]*\):.*/\1/p' "$2" | sort | uniq -d | head -n 1)
+  [ -z "$twice" ] || fail "$3" "the superblock of $1 holds a forged field: $twice"
+  for field in 'Block count' 'Free blocks' 'Reserved block count' 'Block size' 'Inode count' 'Free inodes' 'Inode size'; do
+    case $(super "$2" "$field") in
+    '' | *[!0-9]* | ???????????????????*) fail "$3" "the superblock of $1 has no usable $field" ;;
+    esac
+  done
 }
 
 # Features, one a line, without those that only say what state the file system is in.

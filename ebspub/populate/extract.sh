@@ -17,6 +17,11 @@ unpack() {
   esac <artefact
 }
 
+# At most one byte more than there may be.
+unpack_some() {
+  unpack | head -c $((most + 1))
+}
+
 is_tar() {
   [ "$(unpack 2>/dev/null | head -c 262 | tail -c 5)" = ustar ]
 }
@@ -24,8 +29,9 @@ is_tar() {
 # The one member that an archive must have, by a pattern that tar itself applies: listing and reading see the same.
 choose_member() {
   status=0
-  tar -tv --numeric-owner --quoting-style=escape --wildcards -f artefact '*.img' >members 2>members.err || status=$?
+  unpack_some | tar -tv --numeric-owner --quoting-style=escape --wildcards -f - '*.img' >members 2>members.err || status=$?
   cat members.err >&2
+  [ "$status" -eq 0 ] || [ "$(unpack_some 2>/dev/null | wc -c)" -le "$most" ] || too_large "the archive unpacks to"
   if grep -q 'Not found in archive' members.err; then
     is_root_tar || fail bad-image "the archive holds no *.img, and no root file system"
     content=root-tar
@@ -44,6 +50,8 @@ choose_member() {
   -*) ;;
   *) fail bad-image "the archive's *.img is no regular file" ;;
   esac
+  # A sparse member may say any size: that many zeros would be written.
+  [ "$member_size" -le "$most" ] 2>/dev/null || too_large "the archive's *.img has"
 }
 
 # is_root_tar: whether the archive is that of a system's tree.
@@ -64,9 +72,16 @@ sparsely() {
     status=0
     "$@" || status=$?
     echo "$status" >left
-  } | cp --sparse=always /dev/stdin image || fail io "the image cannot be written: cp ended with exit status $?"
+  } | head -c $((most + 1)) | cp --sparse=always /dev/stdin image 2>copy.err || not_written "$?"
+  [ "$(stat -c %s image)" -le "$most" ] || too_large "the artefact unpacks to"
   read -r status <left || fail io "the image was not read to its end"
   [ "$status" -eq 0 ] || fail bad-image "the artefact cannot be unpacked: exit status $status"
+}
+
+not_written() {
+  cat copy.err >&2
+  ! grep -q 'No space left on device' copy.err || disk_full "the image"
+  fail io "the image cannot be written: cp ended with exit status $1"
 }
 
 extract() {

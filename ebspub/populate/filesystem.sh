@@ -1,5 +1,5 @@
 # shellcheck shell=sh
-# shellcheck disable=SC2154 # parameters of the task, and what the other parts set
+# shellcheck disable=SC2154,SC2034 # parameters of the task, and what the other parts set or use
 # The specification's way to fill a volume: download the published tarball, make a file system on the volume, extract the image,
 # mount it, copy, sync. For HVM the file system lies in a partition, and the image's own boot loader is installed.
 
@@ -37,7 +37,10 @@ find_volume() {
   elif [ -b "$device" ]; then
     drop_parts
   fi
-  :
+  # An image may have more blocks than the volume, as long as they are free. But a server that never stops sending, or an
+  # archive that unpacks to whatever one likes, must not keep the builder busy for hours.
+  size=$(device_size "$device") || fail io "the volume's size cannot be read"
+  most=$((size * 16))
 }
 
 claim_volume() {

@@ -107,9 +107,14 @@ begin_upload() {
   echo "upload $size $work"
 }
 
+# Nothing but a plain file is told of: a link says what is in another file, a pipe keeps us waiting.
+is_plain() {
+  [ -f "$1" ] && [ ! -L "$1" ]
+}
+
 # prefixed WORD FILE: its lines, each with the word before it, so that none can pass for another kind of line.
 prefixed() {
-  { head -c 65536 "$2"; } 2>/dev/null | sed "s/^/$1/"
+  ! is_plain "$2" || head -c 65536 "$2" | sed "s/^/$1/" | head -c 65536
   echo
 }
 
@@ -131,7 +136,7 @@ poll_task() {
   if [ "$state" != absent ]; then
     prefixed 'progress ' "$work/progress"
     [ "$state" != ended ] || prefixed 'result ' "$work/result"
-    { tail -n 30 "$work/log" | tail -c 4096; } 2>/dev/null | sed 's/^/log /'
+    ! is_plain "$work/log" || tail -n 30 "$work/log" | tail -c 4096 | sed 's/^/log /'
     echo
   fi
   echo "end"

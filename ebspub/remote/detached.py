@@ -90,6 +90,11 @@ def poll(shell: Shell, task: Task) -> Report:
     return parse_report(done.stdout)
 
 
+def attend(shell: Shell) -> None:
+    """Tell the builder's dead-man timer that a publisher is there: for the time before there is a task to poll."""
+    run_program(shell, "control.sh", "true", {"task": "none"}, timeout=60.0)
+
+
 def cancel(shell: Shell, task: Task) -> None:
     """End ``task`` with all of its processes; `poll` then reports it as failed with code ``cancelled``.
 

@@ -15,6 +15,7 @@ import paramiko
 
 from ebspub.errors import HostKeyError, RemoteError
 from ebspub.remote.keys import KEY_TYPE, Key, fingerprint
+from ebspub.remote.report import clean
 from ebspub.remote.shell import MIB, Completed
 
 _KEEPALIVE = 15
@@ -51,7 +52,7 @@ def connect(address: str, port: int, user: str, client_key: Key, host_key: Key, 
     except _FAULTS as error:
         _discard(transport, sock)
         late = f" in {timeout:g} s" if watchdog.fired else ""
-        raise RemoteError(f"{where} did not complete the SSH handshake{late}: {error}") from error
+        raise RemoteError(f"{where} did not complete the SSH handshake{late}: {_said(error)}") from error
     except BaseException:
         _discard(transport, sock)
         raise
@@ -101,7 +102,7 @@ class SshShell:
             self.close()
             if watchdog.fired or time.monotonic() >= deadline:
                 raise RemoteError(f"{self._where}: the command did not end within {timeout:g} s") from error
-            raise RemoteError(f"{self._where}: the connection broke: {str(error) or type(error).__name__}") from error
+            raise RemoteError(f"{self._where}: the connection broke: {_said(error)}") from error
         except RemoteError as error:
             self.close()
             raise RemoteError(f"{self._where}: {error.what}") from error
@@ -209,7 +210,7 @@ def _prove(transport: paramiko.Transport, host_key: Key, where: str, deadline: f
     except paramiko.ssh_exception.IncompatiblePeer as error:
         raise HostKeyError(
             f"{where} has no {KEY_TYPE} host key or no algorithm in common, so it is not the builder "
-            f"with host key {host_key.fingerprint}: {error}",
+            f"with host key {host_key.fingerprint}: {_said(error)}",
             todo="Nothing was sent to it. Check what answers at this address.",
             code="host-key",
         ) from error
@@ -241,6 +242,11 @@ def _discard(transport: paramiko.Transport | None, sock: socket.socket) -> None:
     if transport is not None:
         transport.close()
     sock.close()
+
+
+def _said(error: BaseException) -> str:
+    """Return what an error says, fit for a terminal: Paramiko quotes the peer, and that may be anybody."""
+    return clean(str(error)) or type(error).__name__
 
 
 def _left(deadline: float) -> float:

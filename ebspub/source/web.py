@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from urllib.parse import urljoin, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -32,9 +33,10 @@ def headers() -> dict[str, str]:
 
 
 def shown(url: str) -> str:
-    """Return ``url`` for messages: a redirect may carry a signature in its query, or even a password."""
+    """Return ``url`` for messages: a redirect may carry a signature, a password, or commands to a terminal."""
     parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+    told = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+    return re.sub(r"[^!-~]", "?", told)[:300]
 
 
 def require_web(url: str) -> None:

@@ -12,6 +12,7 @@ from ebspub.engine.effects import Making
 from ebspub.engine.outcome import Back, Done, Outcome, Wait
 from ebspub.engine.step import World
 from ebspub.populate.device import find_device
+from ebspub.remote import detached
 from ebspub.spec import PROVISIONED
 from ebspub.states import Kind
 from ebspub.steps import builder
@@ -32,8 +33,13 @@ class Attach:
         seen = builder.living(job, world)
         if isinstance(seen, Wait | Back):
             return seen
+        # Attaching may take longer than a builder waits for a publisher.
+        detached.attend(world.shells.get(job))
         row = job.current(Kind.VOLUME)
         if row is None or row.resource_id is None:
+            if not seen.zone:
+                # The intent would be kept, and tried, with a volume in no zone.
+                return Wait(f"EC2 does not say the zone of builder {seen.id} yet")
             return _create(job, world, seen.zone)
         volume = world.view.volume(row.resource_id)
         if volume is None:
@@ -48,8 +54,7 @@ class Attach:
     def overdue(self, job: Job) -> Outcome:
         """A volume that is stuck is given up, and the builder with it: the trouble may be on either side."""
         limit = job.spec.step_limit(self.name)
-        last = str((job.progress or {}).get("what", ""))
-        return Back("lose_volume", f"the volume was not attached within {limit:.0f} s: {last}")
+        return Back("lose_volume", f"the volume was not attached within {limit:.0f} s{builder.last_word(job)}")
 
 
 def _create(job: Job, world: World, zone: str) -> Outcome:

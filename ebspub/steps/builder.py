@@ -20,11 +20,18 @@ def living(job: Job, world: World) -> Instance | Wait | Back:
         return Back("lose_builder", "the builder is no longer on record")
     seen = world.view.instance(row.resource_id)
     if seen is None:
-        gone = Back("lose_builder", f"builder {row.resource_id} no longer exists")
+        gone = Back("lose_builder", f"builder {row.resource_id} no longer exists{_left_alone(job, world, row)}")
         return hidden(job, world, row) or gone
     if seen.state in instances.LOST:
         return Back("lose_builder", f"builder {seen.id} is {seen.state}: {why_gone(world, seen)}")
     return seen
+
+
+def _left_alone(job: Job, world: World, row: Resource) -> str:
+    """Return what may have ended a builder of which EC2, after about an hour, tells nothing any more."""
+    limit = job.spec.builder.dead_man
+    old = row.made_at is not None and world.view.at > row.made_at + limit
+    return f" (one that no publisher looks at for {limit} s ends itself)" if old else ""
 
 
 def why_gone(world: World, seen: Instance) -> str:
@@ -50,6 +57,8 @@ def published(job: Job, world: World) -> Image | None:
     NameTakenError for any other AMI of that name: a name is never taken away from anybody.
     """
     for image in world.view.images_named(job.spec.registration.name):
+        if _just_deregistered(job, world, image.id):
+            continue
         same_job = image.tags.get(tags.JOB) == job.id
         if same_job and tags.is_from(image.tags, job.spec.source, job.facts.get("sha256")):
             return image
@@ -62,6 +71,12 @@ def published(job: Job, world: World) -> Image | None:
     return None
 
 
+def _just_deregistered(job: Job, world: World, image: str) -> bool:
+    """Whether we took an AMI away so short a time ago that EC2 may still be listing it."""
+    gone = next((r.gone_at for r in job.resources if r.resource_id == image), None)
+    return gone is not None and world.view.at <= gone + job.spec.limits.listing_lag
+
+
 def adopted(job: Job, image: Image) -> Done | Wait:
     """Finish the job with an AMI that exists already, once it is available. Raises JobError for one that failed."""
     if image.state in images.FAILED:
@@ -70,9 +85,28 @@ def adopted(job: Job, image: Image) -> Done | Wait:
             todo=f"Deregister {image.id}, then `ebspub resume`.",
             code="image-failed",
         )
+    if image.state == "disabled":
+        raise JobError(
+            f"{job.id}: this build is registered as {image.id}, which somebody disabled",
+            todo=f"Enable {image.id} again, or deregister it, then `ebspub resume`.",
+            code="image-disabled",
+        )
     if image.state != "available":
         return Wait(f"AMI {image.id} is {image.state}")
     return Done({"adopted": image.id}, {"ami_id": image.id, "snapshot_id": image.snapshot}, trigger="adopt")
+
+
+def last_word(job: Job) -> str:
+    """Return the last trouble of the present step, or what it waits for, as the end of a message; or nothing."""
+    if job.retries and job.error is not None:
+        return f": {job.error.message}"
+    waiting = str((job.progress or {}).get("what", ""))
+    return f": {waiting}" if waiting else ""
+
+
+def unpublished(job: Job, image: Image) -> list[Resource]:
+    """Return what exists or may exist of the job, but for a published AMI and its snapshot."""
+    return [r for r in job.live() if r.resource_id not in (image.id, image.snapshot)]
 
 
 def hidden(job: Job, world: World, row: Resource) -> Wait | None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from ebspub.engine.outcome import Done, Outcome
 from ebspub.engine.step import World
+from ebspub.errors import JobError
 from ebspub.states import Kind
-from ebspub.steps import remains
+from ebspub.steps import builder, remains
 from ebspub.store import Job
 
 
@@ -22,5 +23,9 @@ class Cancel:
         return wait or Done()
 
     def overdue(self, job: Job) -> Outcome:
-        """Cleaning up has no time limit: what is left must go."""
-        raise AssertionError(f"{job.id}: cleaning up is never overdue")
+        """What cannot be removed for so long needs a person; the job stays to be cancelled."""
+        raise JobError(
+            f"{job.id}: cancelling did not end in time{builder.last_word(job)}",
+            todo=f"Mend what holds it, then `ebspub cancel {job.id}` goes on.",
+            code="clean-up",
+        )

@@ -10,13 +10,14 @@ import hashlib
 from functools import partial
 from typing import Any
 
-from ebspub.aws import groups, images, instances, parameters
+from ebspub.aws import groups, images, instances, parameters, tags
 from ebspub.aws.failures import AwsError, Cause
 from ebspub.engine.driver import GAVE_UP
 from ebspub.engine.effects import Making
 from ebspub.engine.outcome import Back, Done, Outcome, Wait
 from ebspub.engine.step import World
 from ebspub.errors import HostKeyError, JobError, RemoteError
+from ebspub.remote.report import clean
 from ebspub.remote.userdata import user_data
 from ebspub.states import Kind
 from ebspub.steps import builder, remains
@@ -46,8 +47,9 @@ class Launch:
     def overdue(self, job: Job) -> Outcome:
         """A builder that does not come up is given up."""
         limit = job.spec.step_limit(self.name)
-        last = f": {job.error.message}" if job.error else ""
-        if job.current(Kind.INSTANCE) is None:
+        last = builder.last_word(job)
+        row = job.current(Kind.INSTANCE)
+        if row is None or row.resource_id is None:
             return Back("lose_builder", f"no builder could be launched within {limit:.0f} s{last}")
         return Back("lose_builder", f"the builder did not answer over SSH within {limit:.0f} s{last}")
 
@@ -57,7 +59,7 @@ def begin(job: Job, world: World) -> Outcome | None:
 
     Remove what earlier attempts left; fail a job that was given up; adopt the AMI where the build is published already.
     """
-    wait = remains.remove(job, world, [r for r in job.resources if r.attempt < job.attempt])
+    wait = remains.remove(job, world, _left_over(job, world))
     if wait is not None:
         return wait
     if GAVE_UP in job.facts:
@@ -65,8 +67,19 @@ def begin(job: Job, world: World) -> Outcome | None:
         raise JobError(told["message"], todo=told["todo"], code=told["code"], request_id=told["request_id"])
     image = builder.published(job, world)
     if image is not None:
-        return remains.remove(job, world, job.live()) or builder.adopted(job, image)
+        return remains.remove(job, world, builder.unpublished(job, image)) or builder.adopted(job, image)
     return None
+
+
+def _left_over(job: Job, world: World) -> list[Resource]:
+    """Return what earlier attempts left, but for what this job was published with.
+
+    A database restored from a copy may not know of its AMI, yet know of the snapshot, which cannot be removed under it.
+    """
+    named = world.view.images_named(job.spec.registration.name)
+    mine = [image for image in named if image.tags.get(tags.JOB) == job.id and image.state not in images.FAILED]
+    published = {name for image in mine for name in (image.id, image.snapshot)}
+    return [r for r in job.resources if r.attempt < job.attempt and r.resource_id not in published]
 
 
 def _group(job: Job, world: World) -> tuple[str, ...] | Wait:
@@ -77,9 +90,11 @@ def _group(job: Job, world: World) -> tuple[str, ...] | Wait:
     row = job.current(Kind.GROUP)
     if row is None or row.resource_id is None:
         request = row.request if row is not None else _group_request(job, world)
+        spent = sum(1 for r in job.resources if r.kind is Kind.GROUP and r.attempt == job.attempt and r.gone_at)
+        purpose = f"group.{spent}" if spent else "group"
         create = partial(_create_group, world)
         made = world.effects.make(
-            job, world.view, Making(Kind.GROUP, "group", "CreateSecurityGroup", request, create, token_honoured=False)
+            job, world.view, Making(Kind.GROUP, purpose, "CreateSecurityGroup", request, create, token_honoured=False)
         )
         return made if isinstance(made, Wait) else Wait(f"security group {made} made")
     seen = world.view.group(row.resource_id)
@@ -144,7 +159,7 @@ def _run(job: Job, world: World, group: tuple[str, ...]) -> Wait | str:
             ) from error
         if error.cause is not Cause.CAPACITY or (number + 1) % len(_candidates(job)) == 0:
             raise
-        return Wait(f"{request['instance_type']} in {_place(request)}: {error.code}; trying the next")
+        return Wait(f"{request['instance_type']} in {_place(request)}: {error.code}; trying the next", trouble=True)
     return Wait(f"builder {made} is starting") if fresh and not isinstance(made, Wait) else made
 
 
@@ -204,7 +219,7 @@ def _reach(job: Job, world: World) -> Outcome:
         answer = world.shells.get(job).run("true", timeout=30.0)
         if answer.status != 0:
             # The login shell refuses: an account that is not made yet, or `Please login as the user "ubuntu"`.
-            said = (answer.stderr or answer.stdout)[:200].decode("utf-8", "replace").strip()
+            said = clean((answer.stderr or answer.stdout)[:200].decode("utf-8", "replace"))
             raise RemoteError(f"{job.id}: the builder takes no commands from {job.spec.builder.ssh_user}: {said}")
     except HostKeyError:
         if world.clock.now() < (_made_at(job) or 0.0) + _FIRST_KEYS:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from functools import partial
 
+from ebspub.aws.volumes import Volume
 from ebspub.engine.outcome import Back, Done, Outcome, Wait
 from ebspub.engine.step import World
 from ebspub.errors import JobError, RemoteError, VerificationError
@@ -42,9 +43,9 @@ class Populate:
         seen = builder.living(job, world)
         if isinstance(seen, Wait | Back):
             return seen
-        volume = world.view.volume(job.volume_id)
-        if volume is None or volume.attachment is None or volume.attachment[0] != seen.id:
-            return Back("lose_volume", f"volume {job.volume_id} is no longer attached to builder {seen.id}")
+        volume = _attached(job, world, seen.id)
+        if isinstance(volume, Wait | Back):
+            return volume
         method = METHODS[job.spec.method]
         task = method.task(job.spec, volume_id=volume.id, device=DEVICE, attempt=job.attempt)
         try:
@@ -72,6 +73,17 @@ class Populate:
         limit = job.spec.step_limit(self.name)
         phase = (job.progress or {}).get("phase", "start")
         return Back("lose_builder", f"populating took longer than {limit:.0f} s (last phase: {phase})")
+
+
+def _attached(job: Job, world: World, builder_id: str) -> Volume | Wait | Back:
+    """Return the job's volume; or what to do because it is not visible (yet), or no longer on its builder."""
+    volume = world.view.volume(job.volume_id)
+    row = job.current(Kind.VOLUME)
+    if volume is None and row is not None and (hidden := builder.hidden(job, world, row)) is not None:
+        return hidden
+    if volume is None or volume.attachment is None or volume.attachment[0] != builder_id:
+        return Back("lose_volume", f"volume {job.volume_id} is no longer attached to builder {builder_id}")
+    return volume
 
 
 def _send(job: Job, shell: Shell, task: detached.Task) -> Wait | None:

@@ -46,9 +46,8 @@ class Register:
     def overdue(self, job: Job) -> Outcome:
         """The snapshot and the AMI are kept: `resume` looks again with a fresh limit."""
         limit = job.spec.step_limit(self.name)
-        last = job.error.message if job.error else str((job.progress or {}).get("what", ""))
         raise JobError(
-            f"{job.id}: the AMI was not available within {limit:.0f} s: {last}",
+            f"{job.id}: the AMI was not available within {limit:.0f} s{builder.last_word(job)}",
             todo="`ebspub resume` goes on waiting; raise limits.register if EC2 is simply slow.",
             code="deadline",
         )
@@ -59,9 +58,7 @@ def _register(job: Job, world: World) -> Outcome:
     row = job.current(Kind.IMAGE)
     there = builder.published(job, world)
     if there is not None and (row is None or world.view.by_token(Kind.IMAGE, row.token) is None):
-        if there.snapshot == job.snapshot_id:
-            return remains.remove(job, world, _not_published(job, there)) or builder.adopted(job, there)
-        return remains.remove(job, world, job.live()) or builder.adopted(job, there)
+        return remains.remove(job, world, builder.unpublished(job, there)) or builder.adopted(job, there)
     snapshot = world.view.snapshot(job.snapshot_id)
     lag = job.spec.limits.listing_lag
     made = next((r.made_at for r in job.live(Kind.SNAPSHOT) if r.resource_id == job.snapshot_id), None)
@@ -86,10 +83,6 @@ def _register(job: Job, world: World) -> Outcome:
         Making(Kind.IMAGE, f"image.{spent}", "RegisterImage", request, call, token_honoured=False),
     )
     return made_id if isinstance(made_id, Wait) else Wait(f"AMI {made_id} is pending")
-
-
-def _not_published(job: Job, image: Image) -> list[Any]:
-    return [r for r in job.live() if r.resource_id not in (image.id, image.snapshot)]
 
 
 def _failed(job: Job, world: World, seen: Image) -> Outcome:

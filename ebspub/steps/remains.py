@@ -15,6 +15,7 @@ from ebspub.aws.clients import RegionClients
 from ebspub.aws.instances import Instance
 from ebspub.aws.view import Thing
 from ebspub.aws.volumes import Volume
+from ebspub.engine.effects import settled_at
 from ebspub.engine.outcome import Wait
 from ebspub.engine.step import World
 from ebspub.states import Kind
@@ -104,7 +105,7 @@ def _never_made(job: Job, world: World, resource: Resource) -> Wait | None:
     if resource.unsettled_since is None:
         world.effects.forget(job, resource, "never made")
         return None
-    clear = resource.unsettled_since + job.spec.limits.listing_lag
+    clear = settled_at(job, resource)
     if world.view.at <= clear:
         return Wait(f"seeing whether a {resource.kind} was made", after=clear - world.view.at)
     world.effects.forget(job, resource, "never made")

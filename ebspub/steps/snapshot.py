@@ -49,11 +49,12 @@ class Snapshot:
         return wait or Done({}, {"snapshot_id": seen.id})
 
     def overdue(self, job: Job) -> Outcome:
-        """The volume is kept: `resume` looks at the snapshot again with a fresh limit."""
-        limit = job.spec.step_limit(self.name)
-        last = str((job.progress or {}).get("what", ""))
+        """The volume is kept, and `resume` looks at its snapshot again; one that never got free is given up."""
+        limit, last = job.spec.step_limit(self.name), builder.last_word(job)
+        if job.current(Kind.SNAPSHOT) is None:
+            return Back("lose_volume", f"the volume could not be snapshotted within {limit:.0f} s{last}")
         raise JobError(
-            f"{job.id}: the snapshot was not complete within {limit:.0f} s: {last}",
+            f"{job.id}: the snapshot was not complete within {limit:.0f} s{last}",
             todo="`ebspub resume` goes on waiting; raise limits.snapshot if EC2 is simply slow.",
             code="deadline",
         )

@@ -8,6 +8,7 @@ a job's epoch), readers with REPEATABLE READ, so that what several queries of on
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
@@ -23,6 +24,8 @@ from ebspub.errors import StoreError
 
 #: How long a writer waits for another one (seconds). Transactions here are a few statements long.
 BUSY_TIMEOUT = 30.0
+#: What SQLite needs beside the database to open it: the memory that its processes share (bytes).
+_SHM_SIZE = 32 * 1024
 #: PostgreSQL's advisory lock that one migration at a time holds; SQLite's write lock does the same.
 _MIGRATION_LOCK = 0x65627370
 
@@ -66,14 +69,29 @@ def connect(url: str) -> sa.Engine:
     return engine
 
 
+def shown(url: str | URL) -> str:
+    """Return ``url`` for messages: a password may stand before the host, or among what goes to the driver."""
+    return make_url(url).set(query={}).render_as_string(hide_password=True)
+
+
 def _server(url: str) -> sa.Engine:
     """Return an engine for a database server. Raises StoreError where its dialect or driver is not installed."""
     try:
-        return sa.create_engine(url, pool_pre_ping=True)
+        engine = sa.create_engine(url, pool_pre_ping=True)
     except (sa.exc.ArgumentError, ModuleNotFoundError) as error:
-        place = make_url(url).render_as_string(hide_password=True)
+        place = shown(url)
         todo = "Install the driver that the URL names (pip install 'ebspub[postgresql]'), or correct [store] url."
         raise StoreError(f"the state database {place} cannot be used: {error}", todo=todo) from error
+    if engine.dialect.name == "postgresql":
+        event.listen(engine, "connect", _end_what_hangs)
+    return engine
+
+
+def _end_what_hangs(connection: Any, _record: object) -> None:
+    """Let the server end a transaction whose process stands still, or whose host is gone: it would keep its locks."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"SET idle_in_transaction_session_timeout = '{BUSY_TIMEOUT:.0f}s'")
+    connection.commit()
 
 
 def _make_private(file: Path) -> None:
@@ -152,6 +170,14 @@ def migrating(engine: sa.Engine) -> Iterator[sa.Connection]:
             driver.execute("PRAGMA foreign_keys=ON")
 
 
+def _is_full(file: Path | None) -> bool:
+    """Whether there is no room beside a SQLite file: where its -shm lacks it, SQLite only speaks of an I/O error."""
+    try:
+        return file is not None and shutil.disk_usage(file.parent).free < _SHM_SIZE
+    except OSError:
+        return False
+
+
 @contextmanager
 def told(url: str | URL) -> Iterator[None]:
     """Turn what a database driver raises into a :class:`StoreError` that says what to do."""
@@ -160,11 +186,11 @@ def told(url: str | URL) -> Iterator[None]:
     except sa.exc.IntegrityError:
         raise  # a constraint refused a row: a defect of ours, never the database's state
     except (sa.exc.DBAPIError, sa.exc.TimeoutError) as error:
-        place = make_url(url).render_as_string(hide_password=True)
+        place = shown(url)
         cause = str(getattr(error, "orig", None) or error).strip()
         todo = "See that the database can be reached and written, then run `ebspub resume`: nothing is lost."
         if "locked" in cause:
             todo = "Another process holds the database for long; see who, then run `ebspub resume`: nothing is lost."
-        elif "full" in cause or "No space left" in cause:
+        elif "full" in cause or "No space left" in cause or _is_full(sqlite_file(url)):
             todo = "Free disk space, then run `ebspub resume`: nothing is lost."
         raise StoreError(f"the state database {place} cannot be used: {cause}", todo=todo) from error

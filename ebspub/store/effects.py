@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -45,6 +45,16 @@ _GONE = (
     _RESOURCES.update()
     .where(_RESOURCES.c.id == sa.bindparam("resource"), _RESOURCES.c.presence != Presence.GONE.value)
     .values(presence=Presence.GONE.value, gone_at=sa.bindparam("new_gone_at"))
+)
+_OPEN_CALLS = (
+    sa.select(_EFFECTS)
+    .where(
+        _EFFECTS.c.job_id.in_(sa.bindparam("job_ids", expanding=True)),
+        _EFFECTS.c.action.in_(sa.bindparam("actions", expanding=True)),
+        _EFFECTS.c.target.is_not(None),
+        _IS_OPEN,
+    )
+    .order_by(_EFFECTS.c.id)
 )
 _HISTORY = sa.select(_EFFECTS).where(_EFFECTS.c.job_id == sa.bindparam("its_job")).order_by(_EFFECTS.c.id)
 
@@ -103,6 +113,12 @@ def close_effect(conn: sa.Connection, effect: int, now: float, *, failure: Failu
     conn.execute(_CLOSE, {"effect": effect, "new_status": status.value, "new_closed_at": now, "new_error": error})
 
 
+def unanswered(conn: sa.Connection, effect: int, now: float) -> None:
+    """Record that a call ended without an answer: until ``now`` it was under way, and may have taken effect."""
+    statement = _EFFECTS.update().where(_EFFECTS.c.id == effect, _EFFECTS.c.status == EffectStatus.OPEN.value)
+    conn.execute(statement.values(opened_at=now))
+
+
 def settle(conn: sa.Connection, resource: int, now: float) -> None:
     """Close the open calls of a resource whose outcome has become known."""
     conn.execute(_SETTLE, {"its_resource": resource, "new_status": EffectStatus.DONE.value, "new_closed_at": now})
@@ -129,9 +145,19 @@ def gone(conn: sa.Connection, resource: int, now: float) -> None:
     conn.execute(_GONE, {"resource": resource, "new_gone_at": now})
 
 
+def open_calls(conn: sa.Connection, job_ids: Sequence[str], actions: Collection[str]) -> list[Effect]:
+    """Return the calls of ``actions`` on something of some jobs whose answers were lost, oldest first."""
+    found: list[Effect] = []
+    for start in range(0, len(job_ids), 500):
+        told = {"job_ids": list(job_ids[start : start + 500]), "actions": sorted(actions)}
+        found += [_effect(row) for row in conn.execute(_OPEN_CALLS, told).mappings()]
+    return found
+
+
 def history(conn: sa.Connection, job_id: str) -> list[Effect]:
     """Return every call made for a job, oldest first."""
-    return [
-        Effect(**{**row, "status": EffectStatus(row["status"]), "error": Failure.from_json(row["error"])})
-        for row in conn.execute(_HISTORY, {"its_job": job_id}).mappings()
-    ]
+    return [_effect(row) for row in conn.execute(_HISTORY, {"its_job": job_id}).mappings()]
+
+
+def _effect(row: sa.RowMapping) -> Effect:
+    return Effect(**{**row, "status": EffectStatus(row["status"]), "error": Failure.from_json(row["error"])})

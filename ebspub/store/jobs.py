@@ -188,15 +188,21 @@ def predecessor(conn: sa.Connection, spec: JobSpec) -> Job | None:
     return None if found is None else get(conn, found)
 
 
-def hold(conn: sa.Connection, job: Job) -> bool:
+def hold(conn: sa.Connection, job: Job, *, orphaned: bool = False) -> bool:
     """Whether nobody drives ``job`` and nobody did since it was read; nobody can begin before this transaction ends.
 
-    Nor did anybody begin to boot its AMI since.
-
-    For what is done to a job from outside, without a lease. SQLite: the caller's transaction must be a writer's.
+    Nor did anybody begin to boot its AMI since. For what is done to a job from outside, without a lease. ``orphaned``:
+    it may have the lease of one who surely is gone, as it was read. SQLite: the transaction must be a writer's.
     """
-    mine = (_JOBS.c.id == job.id, _JOBS.c.epoch == job.epoch, _JOBS.c.verify_epoch == job.verify_epoch)
-    query = sa.select(_JOBS.c.id).where(*mine, _JOBS.c.lease_owner.is_(None))
+    lease = job.lease if orphaned else None
+    owner, until = (lease.owner, lease.until) if lease is not None else (None, None)
+    query = sa.select(_JOBS.c.id).where(
+        _JOBS.c.id == job.id,
+        _JOBS.c.epoch == job.epoch,
+        _JOBS.c.verify_epoch == job.verify_epoch,
+        _JOBS.c.lease_owner.is_not_distinct_from(owner),
+        _JOBS.c.lease_until.is_not_distinct_from(until),
+    )
     return conn.execute(query.with_for_update()).first() is not None
 
 

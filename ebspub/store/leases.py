@@ -26,7 +26,13 @@ _HELD = sa.select(_JOBS.c.epoch, _JOBS.c.lease_owner, _JOBS.c.lease_until, _JOBS
 )
 _TAKE = (
     _JOBS.update()
-    .where(_JOBS.c.id == sa.bindparam("its_id"), _JOBS.c.epoch == sa.bindparam("its_epoch"), _JOBS.c.ended_at.is_(None))
+    .where(
+        _JOBS.c.id == sa.bindparam("its_id"),
+        _JOBS.c.epoch == sa.bindparam("its_epoch"),
+        # Whose lease was over may have come back and renewed it since.
+        _JOBS.c.lease_until.is_not_distinct_from(sa.bindparam("its_until", type_=sa.Double)),
+        _JOBS.c.ended_at.is_(None),
+    )
     .values(
         {
             name: sa.bindparam(name)
@@ -88,6 +94,7 @@ def claim(
     told = {
         "its_id": job_id,
         "its_epoch": row.epoch,
+        "its_until": row.lease_until,
         "lease_owner": owner,
         "lease_until": until,
         "epoch": lease.epoch,

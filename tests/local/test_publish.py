@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import stat
 import time
 
 import boto3
@@ -59,20 +58,6 @@ def test_a_name_that_another_image_holds_is_refused(publisher: Publisher) -> Non
     assert done.returncode == 3
     assert taken["ami_id"] in done.stderr
     assert publisher.mutating_calls(before) == []
-
-
-def test_no_secret_is_in_database_log_or_readable_file(publisher: Publisher) -> None:
-    done = publisher.call("--verbose", "run", "--arch", "amd64")
-    assert done.returncode == 0, done.stderr
-
-    folder = publisher.folder / "state"
-    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-    assert stat.S_IMODE((folder / "secret").stat().st_mode) == 0o600
-    secret = (folder / "secret").read_bytes()
-    for place in (publisher.folder / "ebspub.db").read_bytes(), (done.stdout + done.stderr).encode():
-        assert b"PRIVATE KEY" not in place
-        assert secret not in place
-        assert secret.hex().encode() not in place
 
 
 def test_the_builder_is_as_the_specification_of_security_asks(publisher: Publisher) -> None:

@@ -31,22 +31,6 @@ def test_killed_at_a_call_of_the_step_whose_answer_is_lost(publisher: Publisher,
     assert {job["attempt"] for job in publisher.status()} == {1}
 
 
-def test_killed_while_the_builder_copies_it_goes_on_without_starting_again(publisher: Publisher) -> None:
-    process = publisher.start("run", "--arch", "amd64")
-    publisher.wait_for(lambda jobs: bool(jobs) and bool((jobs[0]["progress"] or {}).get("phase")))
-    process.kill()
-    process.wait()
-    before = len(publisher.cloud.calls())
-
-    done = publisher.call("resume")
-
-    assert done.returncode == 0, done.stdout + done.stderr
-    calls = publisher.mutating_calls(before)
-    assert "RunInstances" not in calls
-    assert "CreateVolume" not in calls
-    publisher.assert_published(["us-east-1"], ["amd64"])
-
-
 def test_a_builder_that_dies_is_replaced(publisher: Publisher) -> None:
     process = publisher.start("run", "--arch", "amd64")
     publisher.wait_for(lambda jobs: bool(jobs) and jobs[0]["state"] == "attached")

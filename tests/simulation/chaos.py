@@ -44,6 +44,9 @@ class Weather:
     snapshot_error: float = 0.0
     image_fails: float = 0.0
     no_capacity: float = 0.0
+    attach_sticks: float = 0.0  #: a volume stays `attaching`
+    volume_error: float = 0.0
+    stale: float = 0.0  #: one look shows a thing as if it had not been made, or not yet been removed, lately
     visibility: float = 0.0  #: a fresh thing is invisible for up to so many seconds
     slow: float = 1.0  #: states take up to so many times as long
 
@@ -66,6 +69,9 @@ class Weather:
             snapshot_error=some(0.15),
             image_fails=some(0.15),
             no_capacity=some(0.3),
+            attach_sticks=some(0.1),
+            volume_error=some(0.1),
+            stale=some(0.3),
             visibility=rng.choice((0.0, 5.0, 60.0, 140.0)),
             slow=rng.choice((1.0, 1.0, 4.0)),
         )
@@ -84,6 +90,9 @@ FOUL = Weather(
     snapshot_error=0.05,
     image_fails=0.05,
     no_capacity=0.1,
+    attach_sticks=0.03,
+    volume_error=0.03,
+    stale=0.1,
     visibility=60.0,
 )
 

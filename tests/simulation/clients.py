@@ -103,7 +103,7 @@ class Actions:
         return {"Volumes": [self._volume(thing) for thing in found]}
 
     def _volume(self, thing: Thing) -> dict[str, Any]:
-        state, holder = thing.state(self._now), thing.data.get("instance")
+        state, holder = thing.shown(self._now), thing.data.get("instance")
         attached = [{"InstanceId": holder, "Device": "/dev/sdf", "State": thing.data["attachment"]}] if holder else []
         if holder and self._now >= thing.data["attached_at"] and thing.data["attachment"] == "attaching":
             thing.data["attachment"] = "attached"
@@ -114,7 +114,7 @@ class Actions:
         found = self._region.listed("snapshot", arguments["Filters"])
         return {
             "Snapshots": [
-                {"SnapshotId": t.id, "State": t.state(self._now), "VolumeId": t.data["volume"], "Tags": _listed(t.tags)}
+                {"SnapshotId": t.id, "State": t.shown(self._now), "VolumeId": t.data["volume"], "Tags": _listed(t.tags)}
                 for t in found
             ]
         }
@@ -126,7 +126,7 @@ class Actions:
                 {
                     "ImageId": t.id,
                     "Name": t.data["Name"],
-                    "State": t.state(self._now),
+                    "State": t.shown(self._now),
                     "RootDeviceName": "/dev/sda1",
                     "BlockDeviceMappings": [{"DeviceName": "/dev/sda1", "Ebs": {"SnapshotId": t.data["snapshot"]}}],
                     "Tags": _listed(t.tags),
@@ -199,7 +199,9 @@ class Actions:
         made = self._by_token("CreateVolume", arguments)
         if made is None:
             marks = tags_of(arguments, "volume")
-            made = self._region.make("volume", marks, (0.0, "creating"), (2.0, "available"), content="")
+            fails = self._chaos.happens(self._chaos.weather.volume_error)
+            then = (2.0, "error" if fails else "available")
+            made = self._region.make("volume", marks, (0.0, "creating"), then, content="")
             self._remember(arguments, made)
         return {"VolumeId": made.id}
 
@@ -211,7 +213,8 @@ class Actions:
             raise failure("AttachVolume", "VolumeInUse")
         if volume.state(self._now) != "available" or holder.state(self._now) != "running":
             raise failure("AttachVolume", "IncorrectState")
-        later = self._now + 3.0 * self._chaos.weather.slow
+        sticks = self._chaos.happens(self._chaos.weather.attach_sticks)
+        later = self._now + (1e9 if sticks else 3.0 * self._chaos.weather.slow)
         volume.data.update(instance=holder.id, attachment="attaching", attached_at=later)
 
     def detach_volume(self, **arguments: Any) -> Any:

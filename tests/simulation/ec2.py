@@ -8,6 +8,9 @@ from typing import Any
 
 from tests.simulation.chaos import Chaos, failure
 
+#: How long (seconds) replicas may differ; limits.listing_lag is longer.
+_SETTLED = 140.0
+
 
 @dataclass
 class Thing:
@@ -23,6 +26,10 @@ class Thing:
     def state(self, now: float) -> str:
         """Return the state at ``now``."""
         return [name for since, name in self.states if since <= now][-1]
+
+    def shown(self, now: float) -> str:
+        """Return the state that a listing shows; of what is deleted, the one before."""
+        return [name for since, name in self.states if since <= now and name != "deleted"][-1]
 
     def become(self, now: float, *states: tuple[float, str]) -> None:
         """Go through ``states``, each given as seconds from now."""
@@ -86,10 +93,17 @@ class Region:
                 volume.data["instance"] = None
                 volume.become(self.now, (0.0, "available"))
 
+    def _shown(self, thing: Thing) -> bool:
+        """Whether a look shows a thing: for a while after a change another replica may answer with what was."""
+        since, state = [s for s in thing.states if s[0] <= self.now][-1]
+        there = thing.visible_at <= self.now and state != "deleted"
+        lately = self.now < (since if state == "deleted" else thing.states[0][0]) + _SETTLED
+        return there != (lately and self.chaos.happens(self.chaos.weather.stale))
+
     def listed(self, kind: str, filters: list[dict[str, Any]]) -> list[Thing]:
         """Return what a describe call shows."""
         self.settle()
-        found = [t for t in self.of(kind) if t.visible_at <= self.now and t.state(self.now) != "deleted"]
+        found = [t for t in self.of(kind) if self._shown(t)]
         for condition in filters:
             name, values = condition["Name"], condition["Values"]
             if name.startswith("tag:"):

@@ -109,6 +109,7 @@ class Connection:
 
     def execute(self, statement: Any, told: Mapping[str, Any] | None = None) -> Result:
         """Run a statement of SQLAlchemy's; a constraint that refuses it raises what SQLAlchemy raises."""
+        assert self.raw.in_transaction, "a statement outside its transaction"
         told = told or {}
         key = (id(statement), tuple(told))
         known = self._known.get(key)

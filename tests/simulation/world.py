@@ -110,6 +110,7 @@ class World:
             region = self.regions[names[0]]
             self.taken = self.specs[0].registration.name
             region.make("image", {}, (0.0, "available"), Name=self.taken, snapshot="snap-stranger")
+        self.failed: list[str] = []
         self._owners = 0
         self._depth = 0
 
@@ -180,6 +181,7 @@ class World:
         with self.store.calm_write() as conn:
             values: dict[str, Any] = {"status": Status.WAITING.value, "retries": 0, "not_before": 0.0}
             for job in jobs.find(conn, statuses=[Status.FAILED]):
+                self.failed.append(job.error.message if job.error else "")
                 facts = {key: value for key, value in job.facts.items() if key != "gave_up"}
                 more = {"attempt_base": job.attempt, "step_started_at": None, "facts": facts}
                 conn.execute(tables.jobs.update().where(tables.jobs.c.id == job.id).values(**values, **more))
@@ -197,7 +199,7 @@ class World:
 
     def _finished(self) -> bool:
         with self.store.read() as conn:
-            return all(job.ended or self._refused(job) for job in jobs.find(conn))
+            return all(job.ended or (self._refused(job) and not job.live()) for job in jobs.find(conn))
 
     def _refused(self, job: Job) -> bool:
         """Whether the job failed, as it must, because its name is a stranger's."""
@@ -213,6 +215,7 @@ class World:
         wrong = [f"{job.id}: not registered: {job.status} {job.error}" for job in unfinished]
         for name, region in self.regions.items():
             wrong += self._left_over(name, region, {job.ami_id for job in found}, {job.snapshot_id for job in found})
+        wrong += [f"failed for what trying again mends: {what}" for what in self.failed if not _bounded(what)]
         for job in found:
             wrong += self._published(job) + self._told(job) + self._once(job)
         return wrong
@@ -273,6 +276,12 @@ class World:
         if snapshot.data["while_attached"]:
             wrong.append(f"{job.id}: the volume was snapshotted while attached")
         return wrong
+
+
+def _bounded(what: str) -> bool:
+    """Whether a job may fail with this error: it used up what it has, or the name is a stranger's."""
+    used_up = ("of 5)", "EC2 failed 5 ", " within ", "did not end in time", "has not answered for")
+    return any(word in what for word in (*used_up, "is taken by"))
 
 
 def run(

@@ -35,6 +35,12 @@ EDGES = {
     (A, "lose_snapshot", P),
     (F, "lose_snapshot", P),
     (S, "lose_snapshot", P),
+    # a cancelled job that is asked for again
+    (P, "revive", P),
+    (L, "revive", P),
+    (A, "revive", P),
+    (F, "revive", P),
+    (S, "revive", P),
     # the AMI exists already
     (P, "adopt", R),
     (L, "adopt", R),

@@ -13,6 +13,7 @@ from urllib.parse import quote
 import sqlalchemy as sa
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
+from sqlalchemy.engine import make_url
 
 from ebspub.app.doctor.rows import Level, Row
 from ebspub.config import Config, beside, open_builds
@@ -83,6 +84,17 @@ def configuration(config: Config, _found: Peek) -> Iterator[Row]:
         yield Row("configuration", "file", Level.GREEN, f"{what}; {', '.join(waiting)} wait for --serial")
     else:
         yield Row("configuration", "file", Level.GREEN, what)
+    yield from _password(config)
+
+
+def _password(config: Config) -> Iterator[Row]:
+    """Tell of a password that everybody on this machine can read."""
+    file, url = Path(config.origin), make_url(config.store_url())
+    holds = url.password is not None or any("pass" in name.lower() for name in url.query)
+    if holds and file.is_file() and file.stat().st_mode & 0o004:
+        what = f"{file} holds the password of the state database and is open to everybody"
+        todo = f"chmod 0600 {file}, or keep the password elsewhere (PostgreSQL: ~/.pgpass)."
+        yield Row("configuration", "mode", Level.YELLOW, what, todo)
 
 
 def secret(config: Config, _found: Peek) -> Iterator[Row]:

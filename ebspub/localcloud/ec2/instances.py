@@ -280,6 +280,8 @@ class InstanceBackend(ImageBackend, VolumeBackend):
         try:
             start()
         except Exception:
+            # Whatever keeps a builder from starting (a program, the kernel, a defect of ours) is told as EC2 tells a
+            # broken host: the instance ends. It would be `pending` for ever; the log has the traceback.
             log.exception("%s: the builder does not start", instance.id)
             with self.world.lock:
                 instance.become("shutting-down")

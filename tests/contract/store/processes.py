@@ -63,7 +63,22 @@ def disagreements(file: Path) -> list[str]:
             number = json.loads(facts)["number"]
             if (state, facts, number) != (to_state, told, count):
                 damage.append(f"{job_id}: {state} {facts} but its {count} events end with {to_state} {told}")
-    return damage
+        return damage + broken_chains(conn)
+
+
+def broken_chains(conn: sqlite3.Connection) -> list[str]:
+    """Return where the history of a job is not one chain of states from pending to where the job is."""
+    broken = []
+    for job_id, state in conn.execute("SELECT id, state FROM jobs").fetchall():
+        last = "pending"
+        changes = "SELECT from_state, to_state FROM events WHERE job_id = ? AND to_state IS NOT NULL ORDER BY id"
+        for source, target in conn.execute(changes, (job_id,)):
+            if source != last:
+                broken.append(f"{job_id}: from {source}, but the job was {last}")
+            last = target
+        if last != state:
+            broken.append(f"{job_id}: is {state}, told {last}")
+    return broken
 
 
 def write_on(url: str, told: Callable[[], None] = lambda: None) -> None:

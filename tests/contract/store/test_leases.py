@@ -107,6 +107,21 @@ def test_a_claim_that_read_before_another_one_took_the_lease_gets_nothing(store:
     assert job_of(store, job.id).lease == Lease("faster", FAR + 60, 2)
 
 
+@pytest.mark.parametrize("template", ["postgresql"], indirect=True)  # SQLite has one writer at a time
+def test_an_owner_that_renews_its_lease_while_it_is_being_claimed_keeps_it(store: Store) -> None:
+    job, _ = driven(store)
+
+    def renewing(_: str) -> bool:
+        with store.write() as conn:
+            assert leases.renew(conn, "publisher-one", {(job.id, 1)}, FAR) == {job.id: False}
+        return True
+
+    with store.write() as conn:
+        late = leases.claim(conn, job.id, owner="late", now=NOW, until=FAR, status=Status.RUNNING, dead=renewing)
+    assert late is None
+    assert job_of(store, job.id).lease == Lease("publisher-one", FAR, 1)
+
+
 # Renewing ----------------------------------------------------------------------------------------------------------
 
 

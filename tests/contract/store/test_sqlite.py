@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import os
-import random
 import sqlite3
 import subprocess
 import sys
 import threading
-import time
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from ebspub.errors import StoreError
-from ebspub.store import Store, database, jobs, migrate
+from ebspub.store import Store, database, jobs
 from tests.contract.store import processes
 from tests.contract.store.rows import driven, dump, job_of, plan, spec
 
@@ -196,7 +194,7 @@ def test_a_place_where_no_file_can_be_is_told(tmp_path: Path) -> None:
         Store.open("sqlite:////proc/ebspub/ebspub.db")
 
 
-# Copies and kills ----------------------------------------------------------------------------------------------------
+# Kills -------------------------------------------------------------------------------------------------------------
 
 
 def test_a_killed_writer_leaves_no_half_transaction(sqlite_url: str) -> None:
@@ -205,25 +203,3 @@ def test_a_killed_writer_leaves_no_half_transaction(sqlite_url: str) -> None:
     told = processes.run("killing", sqlite_url, 15)
     assert told["wrong"] == []
     assert told["commits"] >= 15
-
-
-def test_a_copy_under_a_writing_process_is_whole(sqlite_url: str, tmp_path: Path) -> None:
-    with Store.open(sqlite_url) as store:
-        plan(store, spec("1"), spec("2"), spec("3"))
-    source, copy = Path(sqlite_url.removeprefix("sqlite:///")), tmp_path / "copy.db"
-    rng = random.Random()
-    seen: set[int] = set()
-    with subprocess.Popen(processes.command("writing", sqlite_url), cwd=processes.ROOT) as writer:
-        try:
-            deadline = time.monotonic() + 60
-            while len(seen) < 15 and time.monotonic() < deadline:
-                time.sleep(rng.uniform(0, 0.03))
-                migrate.backup(source, copy)
-                assert processes.disagreements(copy) == []
-                with closing(sqlite3.connect(copy)) as conn:
-                    seen.add(conn.execute("SELECT count(*) FROM events").fetchone()[0])
-            assert writer.poll() is None
-        finally:
-            writer.kill()
-    assert len(seen) == 15
-    assert modes(tmp_path)["copy.db"] == "0o600"

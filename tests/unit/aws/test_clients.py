@@ -88,7 +88,7 @@ def test_how_clients_repeat_calls(clients: RegionClients) -> None:
     assert config_of(clients.writer).retries == {"mode": "standard", "total_max_attempts": 1}
     for client in (clients.reader, clients.writer, clients.ssm):
         config = config_of(client)
-        assert (config.connect_timeout, config.read_timeout) == (10, 60)
+        assert (config.connect_timeout, config.read_timeout) == (10, 45)
         assert config.user_agent_extra == f"ebspub/{__version__}"
 
 

@@ -10,7 +10,7 @@ from botocore import exceptions
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
-from ebspub.aws.failures import RETRYABLE, AwsError, Cause, calling, classify
+from ebspub.aws.failures import RETRYABLE, AwsError, Cause, calling, classify, preparing
 from ebspub.errors import EbspubError
 
 #: Code, status, message: what it is.
@@ -63,7 +63,7 @@ ANSWERS: list[tuple[str, int, str, Cause]] = [
     ("IdempotentInstanceTerminated", 400, "", Cause.TOKEN_SPENT),
     ("UnauthorizedOperation", 403, "Encoded authorization failure message: abc", Cause.PERMISSION),
     ("AccessDenied", 403, "", Cause.PERMISSION),
-    ("OperationNotPermitted", 400, "Sharing publicly is blocked", Cause.PERMISSION),
+    ("OperationNotPermitted", 400, "Sharing publicly is blocked", Cause.REFUSED),
     ("AuthFailure", 401, "", Cause.OPT_IN),
     ("OptInRequired", 403, "", Cause.OPT_IN),
     ("InstanceLimitExceeded", 400, "", Cause.QUOTA),
@@ -166,6 +166,12 @@ def test_what_will_not_mend_by_waiting_says_what_to_do(cause: Cause) -> None:
             "DescribeImages",
             "AuthFailure",
             "AWS was not able to validate the provided access credentials",
+            Cause.OPT_IN,
+        ),
+        (
+            "GetCallerIdentity",
+            "AuthFailure",
+            "AWS was not able to validate the provided access credentials",
             Cause.CREDENTIALS,
         ),
         ("RunInstances", "AuthFailure", "Not authorized for images: [ami-1]", Cause.PERMISSION),
@@ -174,6 +180,26 @@ def test_what_will_not_mend_by_waiting_says_what_to_do(cause: Cause) -> None:
 )
 def test_one_code_may_mean_several_things(action: str, code: str, message: str, cause: Cause) -> None:
     assert classify(action, answer(code, 400, message)).cause is cause
+
+
+def test_what_may_be_the_credentials_or_the_region_says_both() -> None:
+    message = "AWS was not able to validate the provided access credentials"
+    refusals = (
+        classify("DescribeImages", answer("AuthFailure", 401, message)),
+        classify("GetCallerIdentity", answer("InvalidClientTokenId", 403, "The security token is invalid")),
+    )
+    for error in refusals:
+        assert "nable the region" in error.todo
+        assert "ive valid" in error.todo
+
+
+def test_a_protection_is_no_missing_permission() -> None:
+    """Who may do it may not do it all the same, until the protection is taken off."""
+    message = "The instance 'i-1' may not be terminated. Modify its 'disableApiTermination' instance attribute."
+    error = classify("TerminateInstances", answer("OperationNotPermitted", 400, message))
+    assert (error.cause, error.definite) == (Cause.REFUSED, True)
+    assert "protection" in error.todo
+    assert "iam-policy" not in error.todo
 
 
 def test_an_ami_that_is_deregistered_already_is_missing() -> None:
@@ -201,6 +227,26 @@ def test_an_answer_without_anything_in_it_is_told_all_the_same() -> None:
     assert (error.code, error.message, error.request_id) == ("Unknown", "(no message)", "")
 
 
-def test_what_is_no_failure_of_aws_passes_through() -> None:
-    with pytest.raises(KeyError), calling("CreateVolume"):
+def test_an_error_without_a_code_says_nothing_of_the_call() -> None:
+    """The page of a proxy, of a portal: whoever it is, it is not EC2 that refuses."""
+    for code in ("", "404"):
+        error = classify("CreateVolume", answer(code, 404))
+        assert (error.cause, error.definite) == (Cause.TRANSIENT, False)
+
+
+def test_an_answer_that_makes_no_sense_is_like_a_lost_one() -> None:
+    with pytest.raises(AwsError) as told, calling("CreateVolume"):
         raise KeyError("VolumeId")
+    assert (told.value.code, told.value.cause, told.value.definite) == ("GarbledAnswer", Cause.TRANSIENT, False)
+
+
+def test_what_is_no_failure_of_aws_passes_through() -> None:
+    with pytest.raises(ZeroDivisionError), calling("CreateVolume"):
+        raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("raised", [ValueError("Invalid endpoint: x"), exceptions.InvalidRegionError(region_name="-")])
+def test_what_keeps_a_client_from_being_made_does_not_mend(raised: Exception) -> None:
+    with pytest.raises(AwsError) as told, preparing("creating a client"):
+        raise raised
+    assert (told.value.cause, told.value.definite, told.value.message) == (Cause.CREDENTIALS, True, str(raised))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ebspub.aws import tags
+from ebspub.aws import answers, tags
 from ebspub.spec import Source
 
 #: Of the first intent in ``test_a_token_never_changes_between_versions``.
@@ -80,7 +80,7 @@ def test_all_pages_are_asked_for() -> None:
     pages: dict[str | None, dict[str, Any]] = {
         None: {"Volumes": [1, 2], "NextToken": "a"},
         "a": {"Volumes": [], "NextToken": "b"},  # an empty page says nothing of the next one
-        "b": {"NextToken": "c"},
+        "b": {"Volumes": [], "NextToken": "c"},
         "c": {"Volumes": [3], "NextToken": ""},
     }
     asked = []
@@ -89,7 +89,7 @@ def test_all_pages_are_asked_for() -> None:
         asked.append(dict(arguments))
         return pages[arguments.get("NextToken")]
 
-    assert tags.paged(call, "Volumes", MaxResults=500) == [1, 2, 3]
+    assert answers.paged(call, "Volumes", MaxResults=500) == [1, 2, 3]
     assert asked == [{"MaxResults": 500}, *({"MaxResults": 500, "NextToken": token} for token in "abc")]
 
 

@@ -15,7 +15,11 @@ from ebspub.aws.view import RegionView, look
 from ebspub.states import Kind
 
 FILTERS = [{"Name": "tag:ebspub:store", "Values": ["store"]}, {"Name": "tag:ebspub:job", "Values": ["job"]}]
-TAGS = [{"Key": "ebspub:job", "Value": "job"}, {"Key": "ebspub:token", "Value": "token"}]
+TAGS = [
+    {"Key": "ebspub:store", "Value": "store"},
+    {"Key": "ebspub:job", "Value": "job"},
+    {"Key": "ebspub:token", "Value": "token"},
+]
 NAMED = {
     "Owners": ["self"],
     "Filters": [{"Name": "name", "Values": ["lucid"]}],
@@ -124,15 +128,17 @@ def test_many_jobs_are_asked_for_in_as_few_calls_as_ec2_takes(clients: RegionCli
     jobs = [f"job-{number:03d}" for number in range(450)]
     for start in (0, 200, 400):
         filters = [FILTERS[0], {"Name": "tag:ebspub:job", "Values": jobs[start : start + 200]}]
-        answer = {"Volumes": [{"VolumeId": f"vol-{start}"}]}
+        answer = {"Volumes": [{"VolumeId": f"vol-{start}", "Tags": TAGS}]}
         stub.add_response("describe_volumes", answer, {"Filters": filters, "MaxResults": 500})
     assert set(view(clients, Kind.VOLUME, jobs=jobs).things[Kind.VOLUME]) == {"vol-0", "vol-200", "vol-400"}
 
 
 def test_all_pages_are_seen(clients: RegionClients, stub: Stubber) -> None:
     sent = {"Filters": FILTERS, "MaxResults": 500}
-    stub.add_response("describe_volumes", {"Volumes": [{"VolumeId": "vol-1"}], "NextToken": "more"}, sent)
-    stub.add_response("describe_volumes", {"Volumes": [{"VolumeId": "vol-2"}]}, {**sent, "NextToken": "more"})
+    stub.add_response("describe_volumes", {"Volumes": [{"VolumeId": "vol-1", "Tags": TAGS}], "NextToken": "more"}, sent)
+    stub.add_response(
+        "describe_volumes", {"Volumes": [{"VolumeId": "vol-2", "Tags": TAGS}]}, {**sent, "NextToken": "more"}
+    )
     assert set(view(clients, Kind.VOLUME).things[Kind.VOLUME]) == {"vol-1", "vol-2"}
 
 
@@ -147,13 +153,13 @@ def test_a_view_is_whole_or_not_at_all(clients: RegionClients, stub: Stubber) ->
     ("name", "escaped"), [("lucid", "lucid"), ("a*b?c", "a\\*b\\?c"), ("back\\slash", "back\\\\slash"), ("[x]", "[x]")]
 )
 def test_a_name_is_meant_literally(clients: RegionClients, stub: Stubber, name: str, escaped: str) -> None:
-    stub.add_response("describe_images", {}, {**NAMED, "Filters": [{"Name": "name", "Values": [escaped]}]})
+    stub.add_response("describe_images", {"Images": []}, {**NAMED, "Filters": [{"Name": "name", "Values": [escaped]}]})
     assert images.named(clients.writer, [name]) == []
 
 
 def test_an_image_is_found_by_id_or_is_none(clients: RegionClients, stub: Stubber) -> None:
     """By a filter: a list of ids would be refused as a whole for one that EC2 hides."""
-    stub.add_response("describe_images", {}, {"Filters": [{"Name": "image-id", "Values": ["ami-1"]}]})
+    stub.add_response("describe_images", {"Images": []}, {"Filters": [{"Name": "image-id", "Values": ["ami-1"]}]})
     stub.add_response("describe_images", {"Images": [{"ImageId": "ami-2"}]}, {"Filters": ANY})
     assert images.get(clients.writer, "ami-1") is None
     found = images.get(clients.writer, "ami-2")

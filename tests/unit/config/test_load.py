@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from pathlib import Path
 
 import pytest
 
 from ebspub.config import find, load, parse
-from ebspub.config.load import MAX_SIZE, SYSTEM_PLACE
+from ebspub.config.load import MAX_SIZE, SYSTEM_PLACE, places
 from ebspub.errors import ConfigError
 
 
@@ -53,15 +54,23 @@ def test_a_named_file_that_is_missing_is_never_replaced_by_another(tmp_path: Pat
         find(option, env=env, cwd=tmp_path)
 
 
-@pytest.mark.skipif(SYSTEM_PLACE.exists(), reason="this machine has a configuration for everybody")
-def test_no_file_says_where_it_was_looked_for(tmp_path: Path) -> None:
+def test_the_place_for_everybody_is_in_etc_and_the_last(tmp_path: Path) -> None:
+    assert places({}, tmp_path)[-1] == SYSTEM_PLACE == Path("/etc/ebspub/ebspub.toml")
+
+
+def test_no_file_says_where_it_was_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A machine may have a configuration for everybody; this test has none.
+    module = importlib.import_module("ebspub.config.load")  # by attribute, `load` is the function
+    monkeypatch.setattr(module, "SYSTEM_PLACE", tmp_path / "etc" / "ebspub.toml")
     with pytest.raises(ConfigError) as caught:
         find(env={"XDG_CONFIG_HOME": str(tmp_path / "xdg")}, cwd=tmp_path)
     assert caught.value.problems == (
         str(tmp_path / "ebspub.toml"),
         str(tmp_path / "xdg" / "ebspub" / "ebspub.toml"),
-        "/etc/ebspub/ebspub.toml",
+        str(tmp_path / "etc" / "ebspub.toml"),
     )
+    everybody = _write(tmp_path / "etc" / "ebspub.toml")
+    assert find(env={}, cwd=tmp_path) == everybody
 
 
 def test_a_syntax_error_names_file_line_and_column(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from ebspub.config import Config, rules, select
 from ebspub.errors import ConfigError
 from ebspub.spec import JobSpec
+from tests.unit.config.conftest import HEAD
 
 Texts = Callable[..., str]
 Configs = Callable[..., Config]
@@ -429,3 +430,30 @@ def test_a_build_needs_regions(text: Texts, problems: Problems) -> None:
     assert problems(text(regions="")) == (
         "builds[0].regions: missing, expected a list of regions, or [regions] tables",
     )
+
+
+# The dead-man timer ------------------------------------------------------------------------------------------------
+
+
+def test_a_builder_waits_at_least_as_long_as_a_publisher_may_need_to_reach_it(config: Configs) -> None:
+    (spec, *_) = select(config())
+    assert (spec.builder.dead_man, spec.limits.launch) == (1800, 900)
+    (spec, *_) = select(config(head=HEAD + "[limits]\nlaunch = 3600\n"))
+    assert spec.builder.dead_man == 3600
+    (spec, *_) = select(config(head=HEAD + "dead_man = 300\n[limits]\nlaunch = 300\n"))
+    assert spec.builder.dead_man == 300
+
+
+@pytest.mark.parametrize(
+    ("head", "expected"),
+    [
+        ("dead_man = 899\n", "at least limits.launch (900 s)"),
+        ("dead_man = 60\n[limits]\nlaunch = 60\n[engine]\nlease = 60\npoll_interval = 30\n", "(90 s)"),
+    ],
+)
+def test_a_builder_that_would_not_wait_for_its_publisher_is_refused(
+    text: Texts, problems: Problems, head: str, expected: str
+) -> None:
+    (first, *_) = problems(text(head=HEAD + head))
+    assert first.startswith("builder.dead_man: found ")
+    assert expected in first

@@ -144,7 +144,16 @@ def test_no_secret_is_ever_shown(document: str) -> None:
     assert caught.value.problems
 
 
-@pytest.mark.parametrize("url", ["https://u:p@example.com/f", "https://example.com/f?X-Amz-Signature=x"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://u:p@example.com/f",
+        *(
+            f"https://example.com/f?v=1&{name}=x"
+            for name in ("X-Amz-Signature", "sig", "api_key", "AWSSecretKey", "pwd")
+        ),
+    ],
+)
 def test_a_url_that_is_a_credential_is_refused(text: Texts, problems: Problems, url: str) -> None:
     sums = "https://example.com/{suite}/{serial}/SHA256SUMS"
     (line,) = problems(text((sums, url)))
