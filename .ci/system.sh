@@ -78,6 +78,7 @@ need_demo() {
     need ssh-keygen openssh-client
     need sudo sudo       # builders become root as on EC2
     need curl curl       # builders download with it
+    need_file /usr/bin/python3 python3 # and write disks with it
     need mkfs.ext4 e2fsprogs
     need e2fsck e2fsprogs
     need debugfs e2fsprogs

@@ -1,4 +1,4 @@
-"""Can a job's method publish what its artefact is? Asked before anything is written down, by the artefact's first bytes."""
+"""Can a method publish what its artefact is? Told by the artefact's first bytes, before anything is written down."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
@@ -171,13 +171,15 @@ def found_specs(config: Config, choice: Choice) -> Found:
         older = current.unfinished(config, serials, store)
         specs = (*specs, *(spec for spec in older if _meant(spec, choice)))
         specs, all_proved = proved_specs(specs, store, look)
-    named = {f"{config.builds[i].suite} {config.builds[i].build}": serial for i, serial in serials.items()}
         unfit = refusals(specs, store, head)
+    named = {f"{config.builds[i].suite} {config.builds[i].build}": serial for i, serial in serials.items()}
     return Found(specs, all_proved and not failures, named, unfit)
 
 
 def fit(found: Found) -> tuple[JobSpec, ...]:
     """Return the jobs that their methods can publish; the others are told. Raises ConfigError where none is left."""
+    from ebspub.errors import ConfigError
+
     wanted = tuple(spec for spec in found.specs if spec.job_id not in found.unfit)
     reasons: dict[str, list[str]] = {}
     for job_id, why in found.unfit.items():

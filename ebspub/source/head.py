@@ -18,7 +18,7 @@ DEADLINE = 20.0
 
 
 def head(url: str, *, deadline: float = DEADLINE) -> bytes | None:
-    """Return the first :data:`formats.HEAD` bytes of an artefact (all, where it has fewer); None where they cannot be had.
+    """Return the first :data:`formats.HEAD` bytes of an artefact, or all; None where they cannot be had.
 
     An http(s) server is asked for that range only; where it knows no ranges, no more than that is read. Whatever goes
     wrong is the builder's to find out, which downloads the whole with patience.

@@ -133,7 +133,7 @@ def test_a_healthy_setup_has_no_red_row_and_nothing_is_changed_anywhere(ward: Wa
         )
         assert {(region, name) for name in names} <= checks
     assert {("account", "credentials"), ("account", "clock"), ("database", "file")} <= checks
-    assert [r.what for r in rows if r.check == "permissions"] == ["13 of 13 actions granted"] * 2
+    assert [r.what for r in rows if r.check == "permissions"] == ["15 of 15 actions granted"] * 2
 
 
 def test_an_existing_database_and_secret_are_looked_at_and_left_as_they_are(ward: Ward) -> None:

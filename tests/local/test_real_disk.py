@@ -1,7 +1,11 @@
-"""A real root file system becomes a disk that boots by itself, under BIOS and under UEFI, with its own boot loader."""
+"""A real root file system becomes a disk that boots with its own boot loader, and that disk is published as a whole.
+
+Under UEFI what the filesystem method made, under BIOS what the disk method made of that on a larger volume.
+"""
 
 from __future__ import annotations
 
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -12,6 +16,7 @@ from ebspub.demo.image import serve, write_sums
 from ebspub.demo.signing import KEYRING, sign_sums
 from ebspub.demo.trees import Tree, differences, mounted, snapshot
 from ebspub.demo.verify import tree_of
+from tests.local.disks import configure
 from tests.local.publisher import Publisher
 from tests.support.images import real_image
 from tests.support.qemu import boot_disk
@@ -29,6 +34,19 @@ def unchanged(tree: Tree, changed: list[str]) -> Tree:
     """Return the entries that installing a boot loader must leave alone."""
     folders = tuple(f"{path}/".encode() for path in changed)
     return {path: entry for path, entry in tree.items() if not (path + b"/").startswith(folders)}
+
+
+def published_whole(publisher: Publisher, disk: Path, mirror: Path) -> Path:
+    """Publish a disk again, by the disk method, on a larger volume; return that snapshot."""
+    artefact = mirror / "disk.qcow2"
+    subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", disk, artefact], check=True)
+    with serve(mirror) as url:
+        configure(publisher, artefact, url, build="whole", size=3)
+        done = publisher.call("run", timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    job = next(job for job in publisher.status() if job["build"] == "whole")
+    assert (job["facts"]["content"], job["facts"]["grown"]) == ("qcow2", "root")
+    return publisher.cloud.snapshot_path(job["snapshot_id"])
 
 
 def test_debian_is_published_for_hvm_and_boots_from_its_own_disk_under_both_firmwares(
@@ -58,8 +76,12 @@ def test_debian_is_published_for_hvm_and_boots_from_its_own_disk_under_both_firm
     facts = job["facts"]
     assert (facts["boot_loader"], facts["grub_cfg"]) == ("bios uefi", "own")
     published = publisher.cloud.snapshot_path(job["snapshot_id"])
+    whole = published_whole(publisher, published, mirror)
     with ThreadPoolExecutor() as pool:  # two machines, emulated on a processor each
-        boots = {firmware: pool.submit(partial(boot_disk, published, firmware)) for firmware in ("bios", "uefi")}
+        boots = {
+            "bios": pool.submit(partial(boot_disk, whole, "bios")),
+            "uefi": pool.submit(partial(boot_disk, published, "uefi")),
+        }
         changed = facts["changed"].split()
         assert {"boot/grub", "boot/efi", "etc/fstab"} <= set(changed)
         source = unchanged(tree_of(real.image), changed)

@@ -127,6 +127,14 @@ ACTIONS: Mapping[str, tuple[tuple[Kind, ...], Callable[[Any, Trial], object]]] =
     "AuthorizeSecurityGroupIngress": ((Kind.GROUP,), _authorize),
     "AttachVolume": ((Kind.VOLUME, Kind.INSTANCE), _attach),
     "DetachVolume": ((Kind.VOLUME,), lambda ec2, t: ec2.detach_volume(DryRun=True, VolumeId=t.ids[Kind.VOLUME])),
+    "StopInstances": (
+        (Kind.INSTANCE,),
+        lambda ec2, t: ec2.stop_instances(DryRun=True, InstanceIds=[t.ids[Kind.INSTANCE]]),
+    ),
+    "StartInstances": (
+        (Kind.INSTANCE,),
+        lambda ec2, t: ec2.start_instances(DryRun=True, InstanceIds=[t.ids[Kind.INSTANCE]]),
+    ),
     "TerminateInstances": (
         (Kind.INSTANCE,),
         lambda ec2, t: ec2.terminate_instances(DryRun=True, InstanceIds=[t.ids[Kind.INSTANCE]]),

@@ -1,8 +1,8 @@
 """One test boot on one instance type: launch, up and the right image, stop, start, up again with its file, terminate.
 
-A trial never sleeps: each step looks at the view, makes at most the call that is missing, and returns. Its phase lives in
-this process only; what it makes is on record before it is made, and a later `verify` removes what it finds and begins
-anew.
+A trial never sleeps: each step looks at the view, makes at most the call that is missing, and returns. Its phase lives
+in this process only; what it makes is on record before it is made, and a later `verify` removes what it finds and
+begins anew.
 """
 
 from __future__ import annotations

@@ -18,14 +18,13 @@ BLOCK: Final = 512 * 1024
 #: Bytes that are written or left out as one.
 PAGE: Final = 4096
 _ZEROS: Final = bytes(BLOCK)
+_PAGE: Final = bytes(PAGE)
 _WORKERS: Final = 2
 _BUFFERS: Final = 12
 #: Blocks after which the kernel is told to begin writing.
 _BATCH: Final = 32
 #: Bytes by which the record of how far was written runs ahead.
 _AHEAD: Final = 256 * 1024 * 1024
-
-Count = Callable[[int], None]
 
 
 def digest(found: dict[int, bytes]) -> str:
@@ -38,7 +37,7 @@ def runs(block: bytearray) -> Iterator[tuple[int, int]]:
     start = -1
     for at in range(0, BLOCK, PAGE):
         # No copy: startswith compares in place.
-        if block.startswith(_ZEROS[:PAGE], at):
+        if block.startswith(_PAGE, at):
             if start >= 0:
                 yield start, at
             start = -1
@@ -79,7 +78,7 @@ class Volume:
         """Let the kernel begin to write a range."""
         os.posix_fadvise(self._fd, at, count, os.POSIX_FADV_DONTNEED)
 
-    def scour(self, reach: int, count: Count) -> int:
+    def scour(self, reach: int, count: Callable[[int], None]) -> int:
         """Make zeros of the first ``reach`` bytes where they are not; return how many bytes were written."""
         written = 0
         for at in range(0, min(reach, self.size), BLOCK):
@@ -92,7 +91,7 @@ class Volume:
             count(at + BLOCK)
         return written
 
-    def digests(self, indexes: Iterable[int], count: Count) -> dict[int, bytes]:
+    def digests(self, indexes: Iterable[int], count: Callable[[int], None]) -> dict[int, bytes]:
         """Return the SHA-256 of those of the blocks ``indexes`` that are not all zeros."""
         found: dict[int, bytes] = {}
 

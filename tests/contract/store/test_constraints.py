@@ -64,7 +64,15 @@ EVENT: dict[str, Any] = {
     "message": "",
     "facts": {},
 }
-BASE = {"meta": {"key": "key", "value": ""}, "jobs": JOB, "resources": RESOURCE, "effects": EFFECT, "events": EVENT}
+BLOCKS: dict[str, Any] = {"id": 1, "resource": 1, "sent": True, "entries": bytes(36)}
+BASE = {
+    "meta": {"key": "key", "value": ""},
+    "jobs": JOB,
+    "resources": RESOURCE,
+    "blocks": BLOCKS,
+    "effects": EFFECT,
+    "events": EVENT,
+}
 DONE = {"state": "registered", "status": "done", "ami_id": "ami-1", "snapshot_id": "snap-1", "ended_at": NOW}
 LEASED = {"status": "running", "lease_owner": "me", "lease_until": NOW}
 PRESENT = {"presence": "present", "resource_id": "vol-1", "made_at": NOW}
@@ -100,6 +108,8 @@ IMPOSSIBLE = [
     Impossible("ck_jobs_builder", {"state": "attached", "volume_id": "vol-1"}),
     Impossible("ck_jobs_volume", {"state": "attached", "instance_id": "i-1"}),
     Impossible("ck_jobs_volume", {"state": "populated"}),
+    Impossible("ck_jobs_method", {"method": "magic"}),
+    Impossible("ck_jobs_filled", {"state": "populated", "method": "direct"}),
     Impossible("ck_jobs_snapshot", {"state": "snapshotted"}),
     Impossible("ck_jobs_image", {**DONE, "ami_id": None}),
     Impossible("ck_jobs_image", {**DONE, "snapshot_id": None}),
@@ -134,6 +144,9 @@ IMPOSSIBLE = [
     Impossible("ck_resources_gone", {"presence": "gone"}),
     Impossible("ck_resources_gone", {**PRESENT, "gone_at": NOW}),
     Impossible("ck_resources_gone", {"gone_at": NOW}),
+    Impossible("pk_blocks", {}, first={}),
+    Impossible("fk_blocks_resource_resources", {"resource": 7}),
+    Impossible("ck_blocks_entries", {"entries": bytes(35)}),
     Impossible("pk_effects", {}, first={}),
     Impossible("fk_effects_job_id_jobs", {"job_id": "no-such-job"}),
     Impossible("fk_effects_resource_resources", {"resource": 7}),
@@ -177,6 +190,8 @@ def insert(store: Store, table: sa.Table, *rows: dict[str, Any]) -> None:
     with store.write() as conn:
         if table.name not in ("meta", "jobs"):
             conn.execute(tables.jobs.insert(), JOB)
+        if table.name == "blocks":
+            conn.execute(tables.resources.insert(), RESOURCE)
         for row in rows:
             conn.execute(table.insert(), {**BASE[table.name], **row})
         conn.rollback()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -208,3 +209,10 @@ def test_a_group_without_a_row_is_as_old_as_the_rest_of_its_job() -> None:
 def test_an_attempt_that_is_no_number_counts_as_none() -> None:
     assert thing(Kind.VOLUME, "vol").attempt == 2
     assert Owned(Kind.VOLUME, "vol", "us-east-1", "", OLD, {tags.ATTEMPT: "²"}).attempt == 0
+
+
+@pytest.mark.parametrize(("until", "expected"), [(NOW + 1, Fate.KEEP), (NOW - 1, Fate.REMOVE)])
+def test_a_test_boot_is_left_alone_for_as_long_as_its_lease(until: float, expected: Fate) -> None:
+    ended = job(Status.DONE, ami_id="ami-1", snapshot_id="snap-1")
+    booted = replace(ended, verification=Lease("somebody", until, 1))
+    assert fate(thing(Kind.INSTANCE, "i-1"), booted) is expected

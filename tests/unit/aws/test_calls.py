@@ -49,6 +49,12 @@ RUN_ALL = {
     "IamInstanceProfile": {"Name": "builder"},
     "BlockDeviceMappings": [{"DeviceName": "/dev/sda1", "Ebs": {"VolumeSize": 20, "DeleteOnTermination": True}}],
 }
+#: An image whose cloud-init knows no IMDSv2, where nothing connects to it.
+RUN_OLD = {
+    **RUN,
+    "NetworkInterfaces": [{"DeviceIndex": 0, "DeleteOnTermination": True, "AssociatePublicIpAddress": True}],
+    "MetadataOptions": {"HttpTokens": "optional", "HttpPutResponseHopLimit": 1, "HttpEndpoint": "enabled"},
+}
 CREATE = {
     "AvailabilityZone": "us-east-1a",
     "Size": 8,
@@ -156,6 +162,16 @@ CALLS: list[tuple[str, Callable[[EC2Client], object], str, dict[str, Any], dict[
         {"InstanceIds": ["i-1"]},
         {},
         None,
+    ),
+    ("stop", lambda ec2: instances.stop(ec2, "i-1"), "stop_instances", {"InstanceIds": ["i-1"]}, {}, None),
+    ("start", lambda ec2: instances.start(ec2, "i-1"), "start_instances", {"InstanceIds": ["i-1"]}, {}, None),
+    (
+        "run an old image",
+        lambda ec2: run(ec2, groups=[], old_imds=True),
+        "run_instances",
+        RUN_OLD,
+        {"Instances": [{"InstanceId": "i-1"}]},
+        "i-1",
     ),
     (
         "create a volume",
