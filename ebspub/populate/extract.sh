@@ -65,7 +65,7 @@ sparsely() {
 
 not_written() {
   cat copy.err >&2
-  ! grep -q 'No space left on device' copy.err || disk_full "the image"
+  ! grep -q 'No space left on device' copy.err || disk_full "the image fills the builder's disk"
   fail io "the image cannot be written: cp ended with exit status $1"
 }
 
@@ -74,6 +74,8 @@ extract() {
   member_size=0
   if is_tar; then
     choose_member
+    # How much of it are zeros, which take no room, is seen only when it is written.
+    NEEDED="${NEEDED:+$NEEDED, }its image up to $member_size"
     ticker extract_progress
     sparsely tar -xO --wildcards -f artefact '*.img'
     [ "$(stat -c %s image)" = "$member_size" ] || fail bad-image "the archive's *.img is shorter than the archive says"
