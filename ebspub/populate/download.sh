@@ -1,5 +1,5 @@
 # shellcheck shell=sh
-# shellcheck disable=SC2154 # parameters of the task
+# shellcheck disable=SC2154,SC2034 # parameters of the task, and what the other parts set or use
 # Get the artefact and prove it. $url and $sha256 (may be empty) are parameters; what is proved is the file `artefact`.
 # $uploaded: the publisher has put it there. $proxy: where downloads go through, or empty.
 if [ -n "${proxy:-}" ]; then
@@ -67,9 +67,7 @@ stop_if_final() {
   case $program/$status in
   curl/1 | curl/3 | curl/47) fail download "the server does not lead to a file: $why" ;;
   curl/23 | wget/3) # cannot write
-    # shellcheck disable=SC2046 # two numbers
-    set -- $(stat -f -c '%a %S' .)
-    [ $(($1 * $2)) -ge 1048576 ] || disk_full "the artefact"
+    ! disk_is_full || disk_full "the artefact fills the builder's disk"
     ;;
   esac
 }
@@ -80,7 +78,16 @@ too_large() {
 
 disk_full() {
   rm -f artefact image
-  fail disk-full "$1 fills the builder's disk: is it what it should be? If so, give the builder more (builder.root_size)"
+  fail disk-full "$1"
+}
+
+# What the server announces is known before a byte of it is written.
+check_room() {
+  [ -n "$expected" ] || return 0
+  NEEDED="the artefact has $expected bytes"
+  [ "$expected" -le "$most" ] || too_large "the server announces"
+  room=$(free_space) || return 0
+  [ $((expected - $(artefact_size))) -le "$room" ] || disk_full "the artefact does not fit on the builder's disk"
 }
 
 artefact_size() {
@@ -90,6 +97,7 @@ artefact_size() {
 download() {
   deadline=$(($(uptime_seconds) + download_seconds))
   expected=$(download_total)
+  check_room
   ticker download_progress
   tries=0
   resumed=no

@@ -80,7 +80,7 @@ sparsely() {
 
 not_written() {
   cat copy.err >&2
-  ! grep -q 'No space left on device' copy.err || disk_full "the image"
+  ! grep -q 'No space left on device' copy.err || disk_full "the image fills the builder's disk"
   fail io "the image cannot be written: cp ended with exit status $1"
 }
 
@@ -90,6 +90,8 @@ extract() {
   if is_tar; then
     choose_member
     [ "${content:-}" != root-tar ] || return 0
+    # How much of it are zeros, which take no room, is seen only when it is written.
+    NEEDED="${NEEDED:+$NEEDED, }its image up to $member_size"
     ticker extract_progress
     sparsely tar -xO --wildcards -f artefact '*.img'
     [ "$(stat -c %s image)" = "$member_size" ] || fail bad-image "the archive's *.img is shorter than the archive says"

@@ -4,6 +4,9 @@ cd "$EBSPUB_WORK" || exit 1
 # shellcheck source=/dev/null
 . ./parameters || exit 1
 PHASE=start
+# What is told of a disk that is full: bytes that were free at first, and what the task has found to need, in words.
+FREE=$(free_space) || FREE=
+NEEDED=
 TICKER=
 
 # printable TEXT: one line of printable ASCII.
@@ -28,10 +31,14 @@ phase() {
   echo "[$(uptime_seconds)] $1" >&2
 }
 
-# fail CODE MESSAGE: the task has failed. The first reason counts; later ones follow from it.
+# fail CODE MESSAGE: the task has failed. The first reason counts; later ones follow from it. On a full disk it is the disk,
+# whatever failed for it, and what was read from it or written to it proves nothing.
 fail() {
   echo "[$(uptime_seconds)] $PHASE failed: $1: $2" >&2
-  [ -e failure ] || write_file failure "code=$1
+  [ ! -e failure ] || exit 1
+  [ "$1" = disk-full ] || ! disk_is_full || set -- disk-full "the builder's disk is full: $2"
+  [ "$1" != disk-full ] || set -- "$1" "$2 (${NEEDED:+$NEEDED; }free at first: ${FREE:-unknown} bytes): see builder.root_size"
+  must_write failure "code=$1
 phase=$PHASE
 message=$(printable "$2")
 "

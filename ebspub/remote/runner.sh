@@ -7,6 +7,8 @@ exec 9>>run.lock || exit 1
 flock -w 10 9 || exit 0
 [ ! -e result ] || exit 0
 rm -f progress failure facts
+# Room for what must be said on a disk that the work has filled. Without it there is only less of it.
+head -c 65536 /dev/urandom >reserve || rm -f reserve
 write_file leader "$(boot_id) $$ $(started_at $$)
 " || exit 1
 
@@ -33,11 +35,14 @@ $(cat failure)
 else
   code=script
   [ "$status" -le 128 ] || code=vanished # ended by a signal
+  full=
+  ! disk_is_full || code=disk-full full="the builder's disk is full (see builder.root_size): "
   result="outcome=failed
 status=$status
 code=$code
 phase=$(sed -n 's/^phase=//p' progress 2>/dev/null)
-message=the task ended with exit status $status before it said why
+message=${full}the task ended with exit status $status before it said why
 "
 fi
-write_file result "$result"
+must_write result "$result"
+rm -f reserve

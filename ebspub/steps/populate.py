@@ -118,7 +118,18 @@ def _failed(job: Job, report: Failed) -> Outcome:
     if report.code not in FATAL_CODES:
         return Back("lose_builder", f"populating failed in {what}", report.code)
     kind = VerificationError if report.code == "checksum" else JobError
-    todo = f"Look at the source {job.spec.source.url}; another attempt cannot mend this."
+    raise kind(f"{job.id}: populating failed in {what}", todo=_todo(job, report), code=report.code)
+
+
+def _todo(job: Job, report: Failed) -> str:
+    source = job.spec.source.url
     if report.code == "builder":
-        todo = f"Take another builder image than {job.spec.builder.image}, or install there what it lacks."
-    raise kind(f"{job.id}: populating failed in {what}", todo=todo, code=report.code)
+        return f"Take another builder image than {job.spec.builder.image}, or install there what it lacks."
+    if report.code == "disk-full":
+        size = job.spec.builder.root_size
+        now = f"now {size} GiB" if size else "now as large as the builder image's"
+        return (
+            f"Give builders a larger disk: builder.root_size ({now}), if {source} is what it should be; then "
+            "`ebspub run`. Another attempt on such a builder cannot mend this."
+        )
+    return f"Look at the source {source}; another attempt cannot mend this."

@@ -5,10 +5,12 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
 import sqlalchemy as sa
 
 from ebspub.app.sweep import Patience, Report, sweep
@@ -19,11 +21,13 @@ from ebspub.config import load, select
 from ebspub.localcloud import Cloud
 from ebspub.spec import JobSpec
 from ebspub.states import Kind, State, Status
-from ebspub.store import Failure, Job, Store, jobs, leases, tables
+from ebspub.store import Failure, Job, Store, effects, jobs, leases, tables
 
 CONFIG = """
 [store]
 folder = "{folder}"
+[engine]
+poll_interval = 0.2
 [limits]
 listing_lag = 0
 [builder]
@@ -163,6 +167,28 @@ class Stage:
         """Return everything in the database."""
         with self.store.read() as conn:
             return [list(conn.execute(sa.select(table))) for table in tables.metadata.sorted_tables]
+
+
+@contextmanager
+def staged(
+    cloud: Cloud, clients: BotoClients, folder: Path, monkeypatch: pytest.MonkeyPatch, regions: tuple[str, str]
+) -> Iterator[Stage]:
+    """Hand out a stage in two regions; what it broke in the cloud is healed afterwards."""
+    for name, value in cloud.environment().items():
+        monkeypatch.setenv(name, value)
+    config = folder / "ebspub.toml"
+    listed = "\n".join(f"[regions.{region}]" for region in regions)
+    config.write_text(CONFIG.format(folder=folder / "state", regions=listed, amd64="a" * 64, i386="b" * 64))
+    with Store.open(load(config).store_url()) as store:
+        yield Stage(cloud, config, store, regions, clients)
+    cloud.heal()
+
+
+def open_removal(stage: Stage, job_id: str, action: str, target: str) -> None:
+    """Record a removal whose answer was lost."""
+    with stage.store.write() as conn:
+        job = stage.get(job_id)
+        effects.open_effect(conn, job, epoch=job.epoch, action=action, resource=None, target=target, now=time.time())
 
 
 def until(condition: Callable[[], object]) -> None:

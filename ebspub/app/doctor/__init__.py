@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from ebspub.app.accounts import accounts
 from ebspub.app.doctor import local, region
 from ebspub.app.doctor.region import Case
 from ebspub.app.doctor.rows import Level, Row, exit_code
 from ebspub.aws import account
 from ebspub.aws.clients import Clients
-from ebspub.aws.failures import AwsError
+from ebspub.aws.failures import AwsError, Cause
 from ebspub.clock import Clock
 from ebspub.config import Config, partition_of, partitions, select
 from ebspub.errors import EbspubError
@@ -84,20 +85,25 @@ def _accounts(regions: Sequence[str], clients: Clients, clock: Clock, config: Co
 
 
 def _partition(regions: Sequence[str], clients: Clients, clock: Clock, config: Config, rows: list[Row]) -> list[str]:
-    try:
-        owner = clients.account(regions[0])
-    except AwsError as error:
+    """Look at what one partition's regions have in common; each that answers is looked at further."""
+    found = accounts(clients, regions)
+    refusals = {name: answer for name, answer in found.items() if isinstance(answer, AwsError)}
+    if len(refusals) == len(found):
+        # One that refuses tells more than one that is silent.
+        error = min(refusals.values(), key=lambda each: each.cause is not Cause.CREDENTIALS)
         todo = error.todo or "See that the network and AWS_PROFILE are what you mean."
         rows.append(Row("account", "credentials", Level.RED, error.what, todo))
         rows += [Row(name, "region", Level.YELLOW, "not looked at: no usable credentials") for name in regions]
         return []
-    rows.append(Row("account", "credentials", Level.GREEN, f"account {owner}"))
-    statuses, refusal = _statuses(regions, clients)
-    rows += _clock(regions, clients, clock)
+    answers = [name for name in regions if name not in refusals]
+    rows.append(Row("account", "credentials", Level.GREEN, f"account {found[answers[0]]}"))
+    statuses, refusal = _statuses(answers, clients)
+    rows += _clock(answers, clients, clock)
+    rows += [Row(name, "region", Level.RED, error.what, error.todo) for name, error in refusals.items()]
     if refusal is not None:
         rows.append(Row("account", "regions", Level.YELLOW, f"opt-in is not known: {refusal.what}", refusal.todo))
-        return list(regions)
-    return [name for name in regions if _enabled(name, statuses, config, rows)]
+        return answers
+    return [name for name in answers if _enabled(name, statuses, config, rows)]
 
 
 def _statuses(regions: Sequence[str], clients: Clients) -> tuple[Mapping[str, str], AwsError | None]:

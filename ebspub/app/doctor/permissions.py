@@ -121,8 +121,8 @@ def _attach(ec2: Any, trial: Trial) -> None:
 ACTIONS: Mapping[str, tuple[tuple[Kind, ...], Callable[[Any, Trial], object]]] = {
     "RunInstances": ((), _run_instances),
     "CreateVolume": ((), _create_volume),
-    "CreateSnapshot": ((), _create_snapshot),
-    "RegisterImage": ((), _register_image),
+    "CreateSnapshot": ((Kind.VOLUME,), _create_snapshot),
+    "RegisterImage": ((Kind.SNAPSHOT,), _register_image),
     "CreateSecurityGroup": ((), _create_group),
     "AuthorizeSecurityGroupIngress": ((Kind.GROUP,), _authorize),
     "AttachVolume": ((Kind.VOLUME, Kind.INSTANCE), _attach),

@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from ebspub.app.sweep.gone import by_region, reconcile
+from ebspub.app import accounts
+from ebspub.app.sweep.gone import reconcile
 from ebspub.app.sweep.judge import Fate, Verdict, judge_all
 from ebspub.app.sweep.remove import Broom, Outcome, Patience
 from ebspub.app.sweep.report import Action, Finding, Report
@@ -23,11 +24,11 @@ from ebspub.aws import account
 from ebspub.aws.account import Owned
 from ebspub.aws.clients import Clients
 from ebspub.aws.costs import monthly
-from ebspub.aws.failures import AwsError, Cause
+from ebspub.aws.failures import AwsError
 from ebspub.clock import Clock
 from ebspub.config import Config
 from ebspub.config.regions import region_fault
-from ebspub.errors import ConfigError, StoreError, UsageError
+from ebspub.errors import StoreError, UsageError
 from ebspub.store import Job, Store, jobs, migrate
 from ebspub.store.database import connect, sqlite_file, told
 
@@ -110,6 +111,10 @@ def sweep(
     return report
 
 
+def _said(error: AwsError) -> str:
+    return f"{error.what}; {error.todo}" if error.todo else error.what
+
+
 @dataclass
 class _Found:
     """One region's part of the report."""
@@ -130,23 +135,17 @@ class _Sweep:
     patience: Patience
 
     def check_accounts(self, regions: Sequence[str], report: Report) -> None:
-        """See that the credentials are for the account in which the regions' jobs were begun."""
+        """See that the credentials are for the account in which the regions' jobs were begun.
+
+        Where that cannot be told, nothing is swept.
+        """
+        found = accounts.usable(self.clients, regions)
         with self.store.read() as conn:
-            known = by_region(jobs.find(conn, regions=regions))
+            accounts.refuse_others(jobs.find(conn, regions=regions), found)
         for region in regions:
-            try:
-                account_id = self.clients.account(region)
-            except AwsError as error:
-                if error.cause is Cause.CREDENTIALS:
-                    raise ConfigError(f"AWS credentials: {error.message}", todo=error.todo) from error
-                report.errors[region] = error.what
-                continue
-            for job in known.get(region, ()):
-                if job.account not in (None, account_id):
-                    raise UsageError(
-                        f"{job.id} was begun in account {job.account}; the credentials in use are for {account_id}",
-                        todo="Use the credentials (AWS_PROFILE) of that account, or another state database.",
-                    )
+            answer = found[region]
+            if isinstance(answer, AwsError):
+                report.errors[region] = _said(answer)
 
     def region(self, region: str) -> _Found:
         """Look at one region, remove what nobody needs there, and mark what is gone."""
@@ -154,7 +153,7 @@ class _Sweep:
         try:
             self._region(region, found)
         except AwsError as error:
-            found.errors[region] = f"{error.what}; {error.todo}" if error.todo else error.what
+            found.errors[region] = _said(error)
         return found
 
     def _region(self, region: str, found: _Found) -> None:
@@ -173,11 +172,7 @@ class _Sweep:
         finally:
             found.findings += self._told(verdicts, done)
         if not self.stop.is_set():
-            with self.store.read() as conn:
-                believed = jobs.find(conn, regions=[region])
-            found.findings += reconcile(
-                self.store, clients, listed, believed, now=self.clock.now(), dry_run=self.dry_run
-            )
+            found.findings += reconcile(self.store, clients, listed, now=self.clock.now(), dry_run=self.dry_run)
 
     def _jobs(self, listed: Sequence[Owned]) -> dict[str, Job]:
         ids = sorted({thing.job for thing in listed})

@@ -24,7 +24,8 @@ from ebspub.states import Kind
 from ebspub.store import Failure, Job, Presence, Store, events, jobs
 from ebspub.store import effects as records
 
-_CALLS: dict[Kind, tuple[str, Callable[[RegionClients, str], None]]] = {
+#: How what nobody needs is removed, by kind.
+CALLS: dict[Kind, tuple[str, Callable[[RegionClients, str], None]]] = {
     Kind.INSTANCE: ("TerminateInstances", lambda clients, name: instances.terminate(clients.writer, name)),
     Kind.VOLUME: ("DeleteVolume", lambda clients, name: volumes.delete(clients.writer, name)),
     Kind.GROUP: ("DeleteSecurityGroup", lambda clients, name: groups.delete(clients.writer, name)),
@@ -94,7 +95,7 @@ class Broom:
                 return self._try(thing, verdict)
             except AwsError as error:
                 if error.cause not in _SOON:
-                    return Outcome(Action.FAILED, f"{verdict.reason}; {error.what}")
+                    return Outcome(Action.FAILED, "; ".join(filter(None, (verdict.reason, error.what, error.todo))))
                 if self.clock.now() + pause > deadline:
                     return Outcome(Action.LATER, f"{verdict.reason}; {error.code}: {error.message}")
             self.clock.wait(pause, self.stop)
@@ -106,7 +107,7 @@ class Broom:
         if changed is not None:
             return changed
         begun = self.clock.now()
-        action, call = _CALLS[thing.kind]
+        action, call = CALLS[thing.kind]
         try:
             call(self.clients, thing.id)
         except AwsError as error:
@@ -120,7 +121,7 @@ class Broom:
     def _intend(self, thing: Owned) -> tuple[int | None, Outcome | None]:
         """Judge the thing again and record that it is about to be removed: the effect, or why it is not removed."""
         now = self.clock.now()
-        action, _ = _CALLS[thing.kind]
+        action, _ = CALLS[thing.kind]
         with self.store.write() as conn:
             job = jobs.get(conn, thing.job)
             verdict = judge(thing, job, replace(self.around, now=now))
@@ -186,7 +187,7 @@ class Broom:
         deadline = self.clock.now() + self.patience.builders
         pause = self.patience.first
         while awaited:
-            awaited &= account.present(self.clients.reader, self.clients.region, Kind.INSTANCE, awaited)
+            awaited -= account.look_up(self.clients.reader, self.clients.region, Kind.INSTANCE, awaited).gone
             if not awaited or self.stop.is_set() or self.clock.now() + pause > deadline:
                 break
             self.clock.wait(pause, self.stop)
@@ -200,13 +201,15 @@ class Broom:
         free = [(thing, verdict) for thing, verdict in chosen if not thing.uses]
         if not attached:
             return free
-        region = self.clients.region
-        now = {t.id: t for t in account.owned(self.clients.reader, region, self.store.id, (Kind.VOLUME,))}
+        ids = [thing.id for thing, _ in attached]
+        now = account.look_up(self.clients.reader, self.clients.region, Kind.VOLUME, ids)
         for thing, verdict in attached:
-            seen = now.get(thing.id)
-            if seen is None:
+            seen = now.there.get(thing.id)
+            if thing.id in now.gone:
                 self._mark_gone(thing)
                 done[thing.id] = Outcome(Action.REMOVED, f"{verdict.reason}; went with builder {thing.uses[0]}")
+            elif seen is None:
+                done[thing.id] = Outcome(Action.LATER, f"{verdict.reason}; EC2 does not say whether it is there")
             elif seen.uses:
                 done[thing.id] = Outcome(Action.LATER, f"{verdict.reason}; still attached to {seen.uses[0]}")
             else:

@@ -21,7 +21,8 @@ class Action(StrEnum):
     REPORT = "report"  #: left, because nobody can tell whether it is needed
     GONE = "gone"  #: the database believed in it; it is marked as gone
     LOST = "lost"  #: published, and gone from the account
-    MISSING = "missing"  #: gone, of a job that has not ended: `ebspub resume` sees to it
+    MISSING = "missing"  #: gone, of a job that has not ended; marked as gone, and `ebspub resume` goes on without it
+    UNSURE = "unsure"  #: EC2 neither shows it nor says that it is gone: left as it is
 
 
 @dataclass(frozen=True, slots=True)
