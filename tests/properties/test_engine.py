@@ -102,7 +102,7 @@ class GarbledClients(SimulatedClients):
         """Return the clients of a region."""
         found = self._clients.region(region)
         client: Any = GarbledClient(found.reader, self._garbler)
-        return RegionClients(region, client, client, client)
+        return RegionClients(region, client, client, client, found.ebs)
 
 
 def world_of(seed: int, share: float, *, visibility: float = 0.0) -> tuple[World, Garbler]:
