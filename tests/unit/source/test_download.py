@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
+import random
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -15,8 +15,8 @@ from ebspub.errors import SourceError
 from ebspub.source.download import Download
 from ebspub.source.web import AbsentError
 
-CONTENT = os.urandom(3 * 1024 * 1024 + 5)
-OTHER = os.urandom(len(CONTENT))
+CONTENT = random.Random(1).randbytes(3 * 1024 * 1024 + 5)
+OTHER = random.Random(2).randbytes(len(CONTENT))
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
 Answer = Callable[[BaseHTTPRequestHandler], None]
 
