@@ -10,6 +10,7 @@ import pytest
 
 from tests.conftest import Need
 from tests.contract.populate.bootable import make_bootable, make_tree
+from tests.contract.populate.disks import MIB, make_whole
 from tests.contract.populate.hvm import SIZE, backed_by
 from tests.contract.populate.world import (
     BY_ID,
@@ -134,6 +135,31 @@ def hvm_world(host: LocalHost, tmp_path: Path, server: Server) -> Iterator[World
     volume = tmp_path / "volume"
     volume.touch()
     os.truncate(volume, SIZE)
+    with loop_device(volume) as device:
+        (host.devices / BY_ID).symlink_to(device)
+        yield World(host, host.shell, volume, server)
+        host.close()
+        assert not left_loops(host.home)
+        assert not backed_by(device)
+
+
+# Whole disks ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def disk(tmp_path_factory: pytest.TempPathFactory, need: Need) -> Path:
+    """A raw disk with a GPT and ext4; not to be changed."""
+    need.loop()
+    need.tool("sfdisk", "sgdisk", "mke2fs", "qemu-img")
+    return make_whole(tmp_path_factory.mktemp("whole") / "disk.raw", "ext4")
+
+
+@pytest.fixture
+def disk_world(host: LocalHost, tmp_path: Path, server: Server) -> Iterator[World]:
+    """A builder as root, with a volume of 160 MiB."""
+    volume = tmp_path / "volume"
+    volume.touch()
+    os.truncate(volume, 160 * MIB)
     with loop_device(volume) as device:
         (host.devices / BY_ID).symlink_to(device)
         yield World(host, host.shell, volume, server)

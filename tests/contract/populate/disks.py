@@ -84,7 +84,7 @@ def same(volume: Path, disk: Path, *, but_table: bool = True) -> bool:
     table = 34 * 512 if but_table else 0
     tail = size - 33 * 512 if but_table else size
     behind = rest[: -33 * 512] if but_table and rest else rest
-    return first[table:tail] == second[table:tail] and not any(behind)
+    return first[table:tail] == second[table:tail] and behind.count(0) == len(behind)
 
 
 def data_of(disk: Path) -> int:

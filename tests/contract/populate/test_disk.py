@@ -7,12 +7,11 @@ import os
 import shutil
 import subprocess
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import Need
 from tests.contract.populate.disks import (
     MIB,
     ROOT,
@@ -28,31 +27,9 @@ from tests.contract.populate.disks import (
     written,
 )
 from tests.contract.populate.hvm import backed_by
-from tests.contract.populate.world import BY_ID, Server, World, left_loops, run, sha256
+from tests.contract.populate.world import BY_ID, Server, World, run, sha256
 from tests.support.disks import gpt_complaints
 from tests.support.localshell import LocalHost, loop_device
-
-
-@pytest.fixture(scope="session")
-def disk(tmp_path_factory: pytest.TempPathFactory, need: Need) -> Path:
-    """A raw disk with a GPT and ext4; not to be changed."""
-    need.loop()
-    need.tool("sfdisk", "sgdisk", "mke2fs", "qemu-img")
-    return make_whole(tmp_path_factory.mktemp("whole") / "disk.raw", "ext4")
-
-
-@pytest.fixture
-def disk_world(host: LocalHost, tmp_path: Path, server: Server) -> Iterator[World]:
-    """A builder as root, with a volume of 160 MiB."""
-    volume = tmp_path / "volume"
-    volume.touch()
-    os.truncate(volume, 160 * MIB)
-    with loop_device(volume) as device:
-        (host.devices / BY_ID).symlink_to(device)
-        yield World(host, host.shell, volume, server)
-        host.close()
-        assert not left_loops(host.home)
-        assert not backed_by(device)
 
 
 def _gz(disk: Path, to: Path) -> Path:

@@ -7,7 +7,6 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
@@ -15,40 +14,15 @@ import pytest
 
 from ebspub.remote.detached import poll, start
 from ebspub.remote.report import Failed
-from tests.conftest import Need
 from tests.contract.populate.disks import MIB, compress, data_of, disk_task, make_whole, offer, root_of, same, written
-from tests.contract.populate.hvm import backed_by
-from tests.contract.populate.world import BY_ID, Body, Server, World, left_loops, run, sha256
-from tests.support.localshell import LocalHost, loop_device
+from tests.contract.populate.world import BY_ID, Body, World, run, sha256
 
 VOLUME = 160 * MIB
 
 
 @pytest.fixture(scope="session")
-def disk(tmp_path_factory: pytest.TempPathFactory, need: Need) -> Path:
-    """A raw disk with a GPT and ext4; not to be changed."""
-    need.loop()
-    need.tool("sfdisk", "sgdisk", "mke2fs", "qemu-img")
-    return make_whole(tmp_path_factory.mktemp("whole") / "disk.raw", "ext4")
-
-
-@pytest.fixture(scope="session")
 def packed(disk: Path) -> Path:
     return compress(disk, "gzip", "-1", "-k")
-
-
-@pytest.fixture
-def disk_world(host: LocalHost, tmp_path: Path, server: Server) -> Iterator[World]:
-    """A builder as root, with a volume of 160 MiB."""
-    volume = tmp_path / "volume"
-    volume.touch()
-    os.truncate(volume, VOLUME)
-    with loop_device(volume) as device:
-        (host.devices / BY_ID).symlink_to(device)
-        yield World(host, host.shell, volume, server)
-        host.close()
-        assert not left_loops(host.home)
-        assert not backed_by(device)
 
 
 def _slow(world: World, *programs: str) -> None:
