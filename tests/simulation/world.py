@@ -251,7 +251,7 @@ class World:
 
     def _left_over(self, name: str, region: Region, amis: set[str | None], snapshots: set[str | None]) -> list[str]:
         region.settle()
-        kept = amis | snapshots
+        kept = amis | snapshots | self._swept(region)
         return [
             f"{name}: {thing.id} is left over ({thing.state(region.now)})"
             for thing in region.things.values()
@@ -259,6 +259,18 @@ class World:
             and thing.id not in kept
             and thing.data.get("snapshot") != "snap-stranger"
         ]
+
+    def _swept(self, region: Region) -> set[str]:
+        """What a process that stood still within a call made for a job that had failed meanwhile.
+
+        No process may undo it, and nobody drives that job again: `sweep` finds it by its tags, and by no row.
+        """
+        with self.store.read() as conn:
+            refused = {
+                job.id: {row.resource_id for row in job.resources} for job in jobs.find(conn) if self._refused(job)
+            }
+        marked = [t for t in region.things.values() if t.tags.get(tags.STORE) == self.store.id]
+        return {t.id for t in marked if t.id not in refused.get(t.tags[tags.JOB], {t.id})}
 
     def _published(self, job: Job) -> list[str]:
         if self._refused(job):
