@@ -196,6 +196,11 @@ class Leftovers:
 _LEFTOVERS = pytest.StashKey[Leftovers]()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let what mostly waits begin first."""
+    items.sort(key=lambda item: item.get_closest_marker("waits") is None)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     os.environ["PATH"] = os.pathsep.join((os.environ.get("PATH", os.defpath), *SBIN))
     if not hasattr(config, "workerinput"):

@@ -30,7 +30,7 @@ REGIONS = (
 )
 #: `make test` tries one point in so many, from an offset that differs from kind to kind. Odd: `before` and `after` take
 #: turns in the order of the points.
-SHARES: dict[Kind, tuple[int, int]] = {"look": (11, 2), "commit": (13, 6), "phase": (5, 2)}
+SHARES: dict[Kind, tuple[int, int]] = {"look": (13, 2), "commit": (17, 6), "phase": (5, 2)}
 #: Seconds for which the cloud hides what was made, so that who starts again looks in vain; and what is told of it.
 HIDDEN, LISTING_LAG = 4.5, 5.5
 Attempt = Callable[[Sequence[Kind], int, Callable[[str], str]], None]
