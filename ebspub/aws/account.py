@@ -108,7 +108,7 @@ def _look_up(ec2: EC2Client, region: str, kind: Kind, ids: list[str], found: Loo
     action, look = _LISTS[kind]
     with calling(action):
         things = {thing.id: thing for thing in look(ec2, region, {_IDS[kind]: ids})}
-    for name in things.keys() & set(ids):
+    for name in sorted(things.keys() & set(ids)):
         if things[name].state in _ENDED:
             found.gone.add(name)
         else:

@@ -108,10 +108,11 @@ def look(
 ) -> RegionView:
     """Ask a region for the things of ``jobs`` and the AMIs called ``names``, of the given kinds only.
 
-    Raises AwsError; a view is whole or not at all.
+    Raises AwsError; a view is whole or not at all. The calls go out in one order always: of a set's own order, which
+    differs from process to process, neither a simulated history nor a recorded run could be played again.
     """
     things: dict[Kind, dict[str, Thing]] = {}
-    for kind in kinds:
+    for kind in (each for each in Kind if each in kinds):
         found: list[Thing] = []
         if kind is Kind.IMAGE:
             for chunk in tags.chunks(names):

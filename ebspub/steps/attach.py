@@ -73,7 +73,7 @@ def _create(job: Job, world: World, zone: str) -> Outcome:
     def call(told: Any, token: str, marks: dict[str, str]) -> str:
         return volumes.create(world.clients.writer, told, token=token, tags=marks)
 
-    spent = sum(1 for r in job.resources if r.kind is Kind.VOLUME and r.attempt == job.attempt and r.gone_at)
+    spent = job.spent(Kind.VOLUME)
     making = Making(Kind.VOLUME, f"root.{spent}", "CreateVolume", request, call, token_honoured=True)
     try:
         made = world.effects.make(job, world.view, making)

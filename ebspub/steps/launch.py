@@ -90,7 +90,7 @@ def _group(job: Job, world: World) -> tuple[str, ...] | Wait:
     row = job.current(Kind.GROUP)
     if row is None or row.resource_id is None:
         request = row.request if row is not None else _group_request(job, world)
-        spent = sum(1 for r in job.resources if r.kind is Kind.GROUP and r.attempt == job.attempt and r.gone_at)
+        spent = job.spent(Kind.GROUP)
         purpose = f"group.{spent}" if spent else "group"
         create = partial(_create_group, world)
         made = world.effects.make(

@@ -64,7 +64,7 @@ def _register(job: Job, world: World) -> Outcome:
     made = next((r.made_at for r in job.live(Kind.SNAPSHOT) if r.resource_id == job.snapshot_id), None)
     if snapshot is None and world.view.at > (made or 0.0) + lag:
         return Back("lose_snapshot", f"snapshot {job.snapshot_id} no longer exists")
-    spent = sum(1 for r in job.resources if r.kind is Kind.IMAGE and r.attempt == job.attempt and r.gone_at)
+    spent = job.spent(Kind.IMAGE)
 
     kind, volume = job.spec.registration.volume_type, job.spec.volume
     request = {

@@ -74,7 +74,7 @@ def _create(job: Job, world: World) -> Outcome:
         return Wait(f"volume {volume.id} is detaching")
     if volume.state != "available":
         return Wait(f"volume {volume.id} is {volume.state}")
-    spent = sum(1 for r in job.resources if r.kind is Kind.SNAPSHOT and r.attempt == job.attempt and r.gone_at)
+    spent = job.spent(Kind.SNAPSHOT)
     request = {"volume": volume.id, "description": _description(job)}
 
     def call(told: Any, _token: str, marks: dict[str, str]) -> str:

@@ -115,8 +115,7 @@ def close_effect(conn: sa.Connection, effect: int, now: float, *, failure: Failu
 
 def unanswered(conn: sa.Connection, effect: int, now: float) -> None:
     """Record that a call ended without an answer: until ``now`` it was under way, and may have taken effect."""
-    statement = _EFFECTS.update().where(_EFFECTS.c.id == effect, _EFFECTS.c.status == EffectStatus.OPEN.value)
-    conn.execute(statement.values(opened_at=now))
+    conn.execute(_EFFECTS.update().where(_EFFECTS.c.id == effect, _IS_OPEN).values(opened_at=now))
 
 
 def settle(conn: sa.Connection, resource: int, now: float) -> None:

@@ -136,6 +136,10 @@ class Job:
         """Return the resources that exist or may exist, oldest first; of ``kinds`` if any are given."""
         return tuple(r for r in self.resources if r.presence is not Presence.GONE and (not kinds or r.kind in kinds))
 
+    def spent(self, kind: Kind) -> int:
+        """Return how many resources of ``kind`` of the present attempt are gone."""
+        return sum(1 for r in self.resources if r.kind is kind and r.attempt == self.attempt and r.gone_at)
+
     def current(self, kind: Kind) -> Resource | None:
         """Return the newest live resource of ``kind`` of the present attempt."""
         found = [r for r in self.live(kind) if r.attempt == self.attempt]
