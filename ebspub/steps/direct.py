@@ -135,7 +135,7 @@ def _start(job: Job, world: World) -> Outcome:
     if live is not None and live.request.get("parent") and _NO_PARENT in job.facts:
         world.effects.forget(job, live, str(job.facts[_NO_PARENT]))
         return Wait("starting without a parent")
-    spent = sum(1 for r in job.resources if r.kind is Kind.SNAPSHOT and r.attempt == job.attempt and r.gone_at)
+    spent = job.spent(Kind.SNAPSHOT)
     request = live.request if live is not None else _request(job, world)
 
     def call(told: Any, token: str, marks: dict[str, str]) -> str:

@@ -22,8 +22,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from ebspub.spec import Method
 from ebspub.states import Kind, State, Status
-from ebspub.store import Job, events, jobs, migrate, tables
+from ebspub.store import Job, events, jobs, migrate, tables, verifications
 from ebspub.store.database import sqlite_file
 from tests.simulation.chaos import Chaos, Killed, Weather
 from tests.simulation.clients import ACCOUNT
@@ -45,6 +46,8 @@ CALLS = (
     "DeleteSecurityGroup",
     "RegisterImage",
 )
+#: The same of the direct method, where they are others.
+DIRECT_CALLS = ("StartSnapshot", "CompleteSnapshot")
 #: All that the region can be asked: with these refused, a job fails where it is.
 _LOOKS = frozenset(f"Describe{what}" for what in ("Instances", "Volumes", "Snapshots", "Images", "SecurityGroups"))
 
@@ -74,9 +77,9 @@ class Account:
         self.world.store.remember("secret", self.world.keyring.fingerprint)
         self._count = 0
 
-    def plan(self) -> str:
+    def plan(self, method: Method) -> str:
         """Plan a job of its own serial; return its id."""
-        spec = job_spec(REGION, self._count)
+        spec = job_spec(REGION, self._count, method)
         self._count += 1
         now = self.world.clock.now()
         with self.world.store.write() as conn:
@@ -119,17 +122,17 @@ class Account:
                 assert jobs.request_cancel(conn, job_id, self.world.clock.now())
             self.drive(job_id, lambda job: job.status is status)
 
-    def die(self, moment: str) -> None:
+    def die(self, moment: str, method: Method) -> None:
         """Let the publisher of a new job die at a moment."""
         self.chaos.deadly = moment
-        job_id = self.plan()
+        job_id = self.plan(method)
         self.drive(job_id, lambda job: job.ended)
         assert not self.job(job_id).ended, moment
         self.chaos.deadly = ""
 
     def lose_builder(self) -> None:
         """Let the builder of a new job die, and its publisher in the next attempt."""
-        job_id = self.plan()
+        job_id = self.plan("filesystem")
         self.drive(job_id, lambda job: job.state is State.ATTACHED)
         (builder,) = self.job(job_id).live(Kind.INSTANCE)
         self.region.remove(self.region.things[str(builder.resource_id)], (0.0, "terminated"))
@@ -137,10 +140,18 @@ class Account:
 
     def give_up(self) -> None:
         """Let a new job fail for want of a permission, its builder removed."""
-        job_id = self.plan()
+        job_id = self.plan("filesystem")
         self.region.denied.add("CreateVolume")
         self.drive(job_id, lambda job: job.status is Status.FAILED)
         self.region.denied.clear()
+
+    def boot(self) -> None:
+        """Let the process die that boots the AMI of a new job for a test."""
+        job_id = self.plan("filesystem")
+        self.drive(job_id, lambda job: job.status is Status.DONE)
+        now = self.world.clock.now()
+        with self.world.store.write() as conn:
+            assert verifications.claim(conn, self.job(job_id), owner="verifier", now=now, until=now + 60.0)
 
     def document(self) -> dict[str, Any]:
         """Return the account as it will be thawed: what is there, or is believed to be."""
@@ -169,16 +180,25 @@ def possible() -> Iterator[tuple[State, Status]]:
 
 def fill(account: Account) -> None:
     """Make all jobs."""
-    for state, status in possible():
-        job_id = account.plan()
-        account.bring(job_id, state, status)
-        job = account.job(job_id)
-        assert (job.state, job.status) == (state, status), job
-    for call in CALLS:
+    ways: dict[Method, frozenset[State]] = {
+        "filesystem": frozenset(State),
+        # Where it has nothing to do it passes through in the same breath.
+        "direct": frozenset(State) - {State.LAUNCHED},
+    }
+    for method, states in ways.items():
+        for state, status in possible():
+            if state not in states:
+                continue
+            job_id = account.plan(method)
+            account.bring(job_id, state, status)
+            job = account.job(job_id)
+            assert (job.state, job.status) == (state, status), job
+    for call in (*CALLS, *DIRECT_CALLS):
         for when in ("before", "after"):
-            account.die(f"{when} {REGION} {call}")
+            account.die(f"{when} {REGION} {call}", "direct" if call in DIRECT_CALLS else "filesystem")
     account.lose_builder()
     account.give_up()
+    account.boot()
 
 
 def freeze(folder: Path) -> Path:

@@ -68,7 +68,7 @@ def test_a_frozen_database_has_open_intents_of_things_that_were_made_and_of_some
     kinds = {"security-group", "instance", "volume", "snapshot", "image"}
     assert {row.kind.value for row in rows if row.token in tokens} == kinds
     assert {row.kind.value for row in rows if row.token not in tokens} == kinds
-    assert {call.action for call in calls if call.status is EffectStatus.OPEN} == set(freeze.CALLS)
+    assert {call.action for call in calls if call.status is EffectStatus.OPEN} >= set(freeze.CALLS)
 
 
 @pytest.mark.parametrize("revision", REVISIONS)

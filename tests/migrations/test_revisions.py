@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -23,6 +24,19 @@ def test_there_is_one_line_of_revisions() -> None:
     assert SCRIPTS.get_bases() == [REVISIONS[0]]
 
 
+#: What going down changes beside what the revision below has no place for, by table.
+DOWN: dict[str, dict[str, Callable[[dict[str, Any]], dict[str, Any]]]] = {
+    # Without a builder a job can only be where it began.
+    "0002": {
+        "jobs": lambda row: (
+            {"state": "pending"}
+            if row["method"] == "direct" and row["state"] in ("launched", "attached", "populated")
+            else {}
+        )
+    }
+}
+
+
 @pytest.mark.parametrize("revision", REVISIONS)
 def test_a_revision_goes_down_and_up_again_and_keeps_what_the_one_below_knows(
     url: str, engine: sa.Engine, revision: str
@@ -36,7 +50,8 @@ def test_a_revision_goes_down_and_up_again_and_keeps_what_the_one_below_knows(
     assert migrate.current(engine) == below
     kept = thaw.contents(engine)
     for name, rows in kept.items():
-        assert [{key: row[key] for key in rows[0]} for row in before[name]] == rows, name
+        change = DOWN.get(revision, {}).get(name, lambda _: {})
+        assert [{key: (row | change(row))[key] for key in rows[0]} for row in before[name]] == rows, name
     assert (kept == {}) == (below is None)
     migrate.upgrade(engine, revision)
     assert migrate.current(engine) == revision

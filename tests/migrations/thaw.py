@@ -131,7 +131,7 @@ def thawed(url: str, revision: str) -> Iterator[World]:
     region._ids = itertools.count(document["made"] + 1)
     for found in document["things"]:
         thing = Thing(**{**found, "states": [(since, state) for since, state in found["states"]]})
-        thing.data.update({"ports": set(thing.data["ports"])} if thing.kind == "group" else {})
+        thing.data.update({name: set(thing.data[name]) for name in ("ports", "put") if name in thing.data})
         region.things[thing.id] = thing
     region.tokens = {token: (made, said) for token, (made, said) in document["tokens"].items()}
     world.clients = SimulatedClients(world.regions)

@@ -1,4 +1,4 @@
-"""Jobs without builder and volume, and the blocks of their snapshots.
+"""Jobs without builder and volume, with the blocks of their snapshots; test boots, a lease of their own on a job.
 
 Revision: 0002, after 0001
 """
@@ -29,6 +29,13 @@ def upgrade() -> None:
         batch.create_check_constraint(
             op.f("ck_jobs_filled"), "method <> 'direct' OR state <> 'populated' OR snapshot_id IS NOT NULL"
         )
+        batch.add_column(sa.Column("verify_owner", sa.String(length=255), nullable=True))
+        batch.add_column(sa.Column("verify_until", sa.Double(), nullable=True))
+        batch.add_column(sa.Column("verify_epoch", sa.Integer(), nullable=False, server_default="0"))
+        batch.create_check_constraint(
+            op.f("ck_jobs_verify_lease"), "(verify_owner IS NULL) = (verify_until IS NULL) AND verify_epoch >= 0"
+        )
+        batch.create_check_constraint(op.f("ck_jobs_verify_registered"), "verify_owner IS NULL OR state = 'registered'")
     op.create_table(
         "blocks",
         sa.Column("id", sa.Integer(), nullable=False),
@@ -43,13 +50,21 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Go back. A job of the direct method that is under way has no place in the older tables: it begins again."""
+    """Go back. A job of the direct method that is under way has no place in the older tables: it begins again.
+
+    What a test boot has made is found by its rows and tags, as ever.
+    """
     op.drop_index("ix_blocks_resource", table_name="blocks")
     op.drop_table("blocks")
     op.execute(
         "UPDATE jobs SET state = 'pending' WHERE method = 'direct' AND state IN ('launched', 'attached', 'populated')"
     )
     with op.batch_alter_table("jobs") as batch:
+        batch.drop_constraint(op.f("ck_jobs_verify_registered"), type_="check")
+        batch.drop_constraint(op.f("ck_jobs_verify_lease"), type_="check")
+        batch.drop_column("verify_epoch")
+        batch.drop_column("verify_until")
+        batch.drop_column("verify_owner")
         batch.drop_constraint(op.f("ck_jobs_filled"), type_="check")
         batch.drop_constraint(op.f("ck_jobs_builder"), type_="check")
         batch.create_check_constraint(op.f("ck_jobs_builder"), _BUILDER)
