@@ -16,21 +16,20 @@ from pathlib import Path
 from typing import IO, Any, Final, Protocol
 
 from ebspub.errors import EbspubError, JobError, VerificationError
-from ebspub.populate.direct.content import COMPRESSED, CONTAINERS, HEAD, Content, recognise
 from ebspub.populate.direct.download import Download
 from ebspub.populate.direct.streams import Decoded, File, Inflated, Pulled, Stream
+from ebspub.source import formats
 from ebspub.spec import JobSpec
 
-_IMAGES: Final = (".img", ".raw")
 _COPY: Final = 1024 * 1024
 
 
 @dataclass
 class Disk:
-    """A disk or a bare file system as a stream of its bytes, and the artefact that it comes from."""
+    """A disk or a bare file system (``content``) as a stream of its bytes, and the artefact it comes from."""
 
     stream: Stream
-    content: Content
+    content: str
     download: Download
 
     def prove(self, spec: JobSpec) -> str:
@@ -56,16 +55,16 @@ def opened(spec: JobSpec, download: Download, folder: Path, alive: Callable[[], 
     """
     stream: Stream = Pulled(download.pieces)
     try:
-        content = recognise(stream.head(HEAD))
-        if content in COMPRESSED:
-            stream = Inflated(stream) if content is Content.GZIP else Decoded(stream, content)
-            content = recognise(stream.head(HEAD))
-        if content is Content.TAR:
+        content = formats.kind(stream.head(formats.LOOK))
+        if content in formats.COMPRESSED:
+            stream = Inflated(stream) if content == "gzip" else Decoded(stream, content)
+            content = formats.kind(stream.head(formats.LOOK))
+        if content == "tar":
             stream = _member(stream)
-            content = recognise(stream.head(HEAD))
-        if content in CONTAINERS:
+            content = formats.kind(stream.head(formats.LOOK))
+        if content in formats.CONTAINERS:
             stream = _converted(stream, content, spec, download, folder, alive)
-            content = recognise(stream.head(HEAD))
+            content = formats.kind(stream.head(formats.LOOK))
         _acceptable(spec, content)
     except BaseException:
         stream.close()
@@ -73,12 +72,12 @@ def opened(spec: JobSpec, download: Download, folder: Path, alive: Callable[[], 
     return Disk(stream, content, download)
 
 
-def _acceptable(spec: JobSpec, content: Content) -> None:
-    if content is Content.DISK or (content is Content.FILESYSTEM and spec.registration.virtualization == "paravirtual"):
+def _acceptable(spec: JobSpec, content: str) -> None:
+    if content == "disk" or (content == "filesystem" and spec.registration.virtualization == "paravirtual"):
         return
     found = {
-        Content.FILESYSTEM: "a bare file system, which an hvm instance cannot boot",
-        Content.UNKNOWN: "nothing that is known as a disk",
+        "filesystem": "a bare file system, which an hvm instance cannot boot",
+        "unknown": "nothing that is known as a disk",
     }.get(content, f"{content} data")
     raise JobError(
         f"the source {spec.source.url} holds {found}; the direct method takes whole disks "
@@ -161,7 +160,7 @@ def _member(stream: Stream) -> Stream:
         found = _images(tar)
     if found is None:
         raise JobError(
-            f"the source is a tar without an image ({' or '.join(_IMAGES)}) in it",
+            f"the source is a tar without an image ({' or '.join(formats.IMAGES)}) in it",
             todo='Name another artefact, or use method = "filesystem" for a tree of files.',
             code="bad-image",
         )
@@ -171,13 +170,13 @@ def _member(stream: Stream) -> Stream:
 def _images(tar: tarfile.TarFile) -> tarfile.TarInfo | None:
     """Return the next member that is an image."""
     while (member := tar.next()) is not None:
-        if member.isreg() and member.name.endswith(_IMAGES):
+        if member.isreg() and member.name.endswith(formats.IMAGES):
             return member
     return None
 
 
 def _converted(
-    stream: Stream, content: Content, spec: JobSpec, download: Download, folder: Path, alive: Callable[[], None]
+    stream: Stream, content: str, spec: JobSpec, download: Download, folder: Path, alive: Callable[[], None]
 ) -> Stream:
     """Return the raw disk in a container that needs random access: the whole is copied, proved and converted first."""
     if shutil.which("qemu-img") is None:
@@ -196,14 +195,14 @@ def _converted(
         whole.flush()
         stream.finish()
         _compare(spec, download)
-        size = _looked(whole, CONTAINERS[content], spec, alive)
+        size = _looked(whole, formats.CONTAINERS[content], spec, alive)
         _room(folder, size.allocated, spec)
         raw = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - the stream that is returned closes it
         try:
             os.truncate(raw.fileno(), size.virtual)
             _qemu_img(
                 [whole, raw], alive,
-                "convert", "-n", "--target-is-zero", "-S", "64k", "-f", CONTAINERS[content], "-O", "raw",
+                "convert", "-n", "--target-is-zero", "-S", "64k", "-f", formats.CONTAINERS[content], "-O", "raw",
             )  # fmt: skip
             return _Raw(raw, stream)
         except BaseException:

@@ -13,14 +13,13 @@ from contextlib import suppress
 from typing import IO, Final, Protocol
 
 from ebspub.errors import EbspubError, JobError
-from ebspub.populate.direct.content import Content
 
 #: Decoders by content: the fastest first, with all processors where the format allows. Not gzip's: it cannot be
 #: unpacked by several processors, and zlib in this process takes a third of what pigz and two pipes do.
-DECODERS: Final[dict[Content, tuple[tuple[str, ...], ...]]] = {
-    Content.XZ: (("xz", "-dc", "-T0"),),
-    Content.ZSTD: (("zstd", "-dcq", "--long=31"),),
-    Content.BZIP2: (("lbzip2", "-dc"), ("pbzip2", "-dc"), ("bzip2", "-dc")),
+DECODERS: Final[dict[str, tuple[tuple[str, ...], ...]]] = {
+    "xz": (("xz", "-dc", "-T0"),),
+    "zstd": (("zstd", "-dcq", "--long=31"),),
+    "bzip2": (("lbzip2", "-dc"), ("pbzip2", "-dc"), ("bzip2", "-dc")),
 }
 _PIPE = 1024 * 1024
 #: zlib: with a gzip header, the largest window.
@@ -160,7 +159,7 @@ def _unsound(what: str) -> JobError:
 class Decoded(_Reading):
     """What a decoder makes of another stream: a process between two pipes, fed by a thread."""
 
-    def __init__(self, source: Stream, content: Content) -> None:
+    def __init__(self, source: Stream, content: str) -> None:
         super().__init__()
         self._source = source
         self._content = content

@@ -21,7 +21,6 @@ from ebspub.engine.uploads import Ended, Failed, Order, Running
 from ebspub.errors import EbspubError, JobError, VerificationError
 from ebspub.populate.direct import disk, gpt
 from ebspub.populate.direct.buffers import ZERO, Pool
-from ebspub.populate.direct.content import Content
 from ebspub.populate.direct.download import Download
 from ebspub.populate.direct.gpt import Patch
 from ebspub.populate.direct.journal import Journal
@@ -113,7 +112,7 @@ class Upload:
         self._alive()
         return self._facts(sha256, found, moved=moved)
 
-    def _read(self) -> tuple[Content, str, bool]:
+    def _read(self) -> tuple[str, str, bool]:
         """Read the source to its end and hand out its blocks; return what it holds, its SHA-256, and the GPT's fate."""
         spec = self.order.job.spec
         try:
@@ -138,7 +137,7 @@ class Upload:
         spec = self.order.job.spec
         end = spec.volume.size * ebs.PER_GIB
         patches: list[Patch] = []
-        if spec.grow and found.content is Content.DISK:
+        if spec.grow and found.content == "disk":
             patches = gpt.grown(found.stream.head(gpt.HEAD), end * ebs.SIZE)
         patched = {at // ebs.SIZE for p in patches for at in (p.offset, p.offset + len(p.data) - 1)}
         special = sorted(self._parent.keys() | self._journal.sent.keys() | patched)
@@ -264,7 +263,7 @@ class Upload:
             left -= 0.2
         self._alive()
 
-    def _facts(self, sha256: str, content: Content, *, moved: bool) -> dict[str, Any]:
+    def _facts(self, sha256: str, content: str, *, moved: bool) -> dict[str, Any]:
         """Return what is told of the snapshot, and what sealing it takes."""
         sent, same = self._journal.sent, self._journal.unchanged
         held = {index: digest for index, digest in {**same, **sent}.items() if digest != ZERO_SHA256}
@@ -272,7 +271,7 @@ class Upload:
         parent = self.order.snapshot.request.get("parent")
         return {
             "way": "direct",
-            "content": content.value,
+            "content": content,
             "sha256": sha256,
             "digest": hashlib.sha256(listed).hexdigest(),
             "bytes": len(held) * ebs.SIZE,
