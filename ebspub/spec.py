@@ -153,7 +153,7 @@ class JobSpec(Document):
     volume: Volume
     registration: Registration
     method: Method = "filesystem"
-    grow: bool = Field(default=True, description="disk, direct: root partition and file system fill the volume.")
+    grow: bool = Field(default=True, description="disk: the last partition and its file system fill the volume.")
     parent: Literal["none", "previous"] = Field(
         default="none", description="direct: what a snapshot is a change of: nothing, or the build published before."
     )

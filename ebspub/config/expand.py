@@ -33,6 +33,8 @@ _DEAD_MAN = 1800
 #: Files are copied, not run: an i386 image is populated on an amd64 builder where there is none for i386.
 _BUILDER_ARCHES: Mapping[str, tuple[str, ...]] = {"i386": ("i386", "amd64")}
 
+#: Keys that only one method has a use for.
+_OF_METHOD: Mapping[str, str] = {"grow": "disk", "parent": "direct"}
 #: What stands in the document of a job that launches none.
 _NO_BUILDER: Mapping[str, Any] = {"image": "", "instance_types": ("none",), "ssh_cidr": _NOBODY}
 
@@ -215,6 +217,9 @@ def _tags(cell: Cell) -> dict[str, str]:
 def expand(cell: Cell) -> JobSpec | None:
     """Return the job of ``cell``; None, and ``cell.problems`` says why, where the file does not describe one."""
     volume = _volume(cell)
+    for key, owner in _OF_METHOD.items():
+        if getattr(cell.build, key) not in (None, "none") and cell.build.method != owner:
+            cell.fault(f"{cell.here}.{key}", f'found a value, expected none: it belongs to method "{owner}"')
     document = {
         "suite": cell.build.suite,
         "build": cell.build.build,
@@ -228,7 +233,7 @@ def expand(cell: Cell) -> JobSpec | None:
         "volume": volume,
         "registration": _registration(cell, volume),
         "method": cell.build.method,
-        "grow": cell.build.grow,
+        "grow": cell.build.grow is not False,
         "parent": cell.build.parent,
         "tags": _tags(cell),
         "limits": cell.config.limits.document(),

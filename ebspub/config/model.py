@@ -252,7 +252,9 @@ class Build(Table):
         default=None, description="AMI description, a template; default: Ubuntu's convention"
     )
     method: Method = Field(default="filesystem", description="how the volume is filled")
-    grow: bool = Field(default=True, description="disk, direct: root partition and file system fill the volume")
+    grow: bool | None = Field(
+        default=None, description="disk: the last partition and its file system are made to fill the volume (true)"
+    )
     parent: Literal["none", "previous"] = Field(
         default="none", description='direct: "previous" sends only what changed since the build published before'
     )

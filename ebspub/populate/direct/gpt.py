@@ -93,7 +93,7 @@ def _entries(head: bytes, header: _Header) -> bytes:
     if not sound or zlib.crc32(entries) != header.entries_crc:
         raise JobError(
             "the disk's GPT is damaged: its checksums are not right",
-            todo="Mend the image, or set grow = false to publish it as it is.",
+            todo="Mend the image: firmware and partitioning tools would not trust it either.",
             code="bad-image",
         )
     return entries

@@ -137,7 +137,7 @@ class Upload:
         spec = self.order.job.spec
         end = spec.volume.size * ebs.PER_GIB
         patches: list[Patch] = []
-        if spec.grow and found.content == "disk":
+        if found.content == "disk":
             patches = gpt.grown(found.stream.head(gpt.HEAD), end * ebs.SIZE)
         patched = {at // ebs.SIZE for p in patches for at in (p.offset, p.offset + len(p.data) - 1)}
         special = sorted(self._parent.keys() | self._journal.sent.keys() | patched)

@@ -192,6 +192,24 @@ def test_what_ec2_would_refuse_is_told_first(text: Texts, problems: Problems, en
 
 
 @pytest.mark.parametrize(
+    ("method", "key", "line"),
+    [
+        ("direct", "grow = false", 'builds[0].grow: found a value, expected none: it belongs to method "disk"'),
+        (
+            "disk",
+            'parent = "previous"',
+            'builds[0].parent: found a value, expected none: it belongs to method "direct"',
+        ),
+    ],
+)
+def test_a_key_that_the_method_has_no_use_for_is_told(
+    text: Texts, problems: Problems, method: str, key: str, line: str
+) -> None:
+    found = problems(text(('version = "10.04"', f'version = "10.04"\nmethod = "{method}"\n{key}')))
+    assert line in found
+
+
+@pytest.mark.parametrize(
     ("arch", "mode", "expected"),
     [
         ("i386", "uefi", '"legacy-bios" or none for i386'),
