@@ -1,6 +1,7 @@
 """A real root file system becomes a disk that boots with its own boot loader, and that disk is published as a whole.
 
-Under UEFI what the filesystem method made, under BIOS what the disk method made of that on a larger volume.
+What the filesystem method made is published again as a whole, on larger volumes: what the disk method makes of it boots
+under BIOS, what the direct method makes of it under UEFI.
 """
 
 from __future__ import annotations
@@ -24,10 +25,12 @@ from tests.support.qemu import boot_disk
 pytestmark = [
     pytest.mark.timeout(1200),  # the first run makes a Debian with debootstrap; the boots are emulated
     pytest.mark.needs_loop,
-    pytest.mark.needs_tool("debootstrap", "qemu-system-x86_64", "sfdisk", "mcopy", "mkfs.vfat"),
+    pytest.mark.needs_tool("debootstrap", "qemu-system-x86_64", "sfdisk", "mcopy", "mkfs.vfat", "zstd"),
 ]
 #: Where root lies, in bytes (see populate/gpt.sh).
 ROOT = 227328 * 512
+#: What a whole disk is packed as for each method: what qemu-img must convert, and what is streamed.
+_PACKED = {"disk": "qcow2", "direct": "zst"}
 
 
 def unchanged(tree: Tree, changed: list[str]) -> Tree:
@@ -36,16 +39,21 @@ def unchanged(tree: Tree, changed: list[str]) -> Tree:
     return {path: entry for path, entry in tree.items() if not (path + b"/").startswith(folders)}
 
 
-def published_whole(publisher: Publisher, disk: Path, mirror: Path) -> Path:
-    """Publish a disk again, by the disk method, on a larger volume; return that snapshot."""
-    artefact = mirror / "disk.qcow2"
-    subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", disk, artefact], check=True)
+def published_again(publisher: Publisher, disk: Path, mirror: Path, method: str) -> Path:
+    """Publish a disk again as a whole, on a larger volume; return that snapshot."""
+    artefact = mirror / f"{method}.{_PACKED[method]}"
+    pack = {
+        "qcow2": ("qemu-img", "convert", "-f", "raw", "-O", "qcow2", disk, artefact),
+        "zst": ("zstd", "-q", "-1", disk, "-o", artefact),
+    }
+    subprocess.run(pack[_PACKED[method]], check=True)
     with serve(mirror) as url:
-        configure(publisher, artefact, url, build="whole", size=3)
+        configure(publisher, artefact, url, method, build=method, size=3)
         done = publisher.call("run", timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
-    job = next(job for job in publisher.status() if job["build"] == "whole")
-    assert (job["facts"]["content"], job["facts"]["grown"]) == ("qcow2", "root")
+    job = next(job for job in publisher.status() if job["build"] == method)
+    assert job["facts"]["content"] == {"disk": "qcow2", "direct": "disk"}[method]
+    assert job["facts"].get("grown") == {"disk": "root", "direct": None}[method]
     return publisher.cloud.snapshot_path(job["snapshot_id"])
 
 
@@ -76,11 +84,12 @@ def test_debian_is_published_for_hvm_and_boots_from_its_own_disk_under_both_firm
     facts = job["facts"]
     assert (facts["boot_loader"], facts["grub_cfg"]) == ("bios uefi", "own")
     published = publisher.cloud.snapshot_path(job["snapshot_id"])
-    whole = published_whole(publisher, published, mirror)
+    whole = published_again(publisher, published, mirror, "disk")
+    direct = published_again(publisher, published, mirror, "direct")
     with ThreadPoolExecutor() as pool:  # two machines, emulated on a processor each
         boots = {
             "bios": pool.submit(partial(boot_disk, whole, "bios")),
-            "uefi": pool.submit(partial(boot_disk, published, "uefi")),
+            "uefi": pool.submit(partial(boot_disk, direct, "uefi")),
         }
         changed = facts["changed"].split()
         assert {"boot/grub", "boot/efi", "etc/fstab"} <= set(changed)
