@@ -8,6 +8,7 @@ A test that needs root, loop devices or a program says so by a mark (``needs_roo
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import shutil
 import subprocess
@@ -196,9 +197,17 @@ class Leftovers:
 _LEFTOVERS = pytest.StashKey[Leftovers]()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let what mostly waits begin first."""
-    items.sort(key=lambda item: item.get_closest_marker("waits") is None)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Let what takes minutes begin first, on every worker: xdist hands out neighbours, a share to each."""
+    workers = int(getattr(config, "workerinput", {}).get("workercount", 1))
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    others = iter([item for item in items if not item.get_closest_marker("slow")])
+    order: list[pytest.Item] = []
+    for number in range(workers):
+        end = len(order) + (len(items) - len(order)) // (workers - number)
+        order += slow[number::workers]
+        order += itertools.islice(others, max(0, end - len(order)))
+    items[:] = [*order, *others]
 
 
 def pytest_configure(config: pytest.Config) -> None:

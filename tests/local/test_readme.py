@@ -48,6 +48,7 @@ def test_the_commands_of_the_readme_are_found() -> None:
     assert "make test" in (ROOT / ".ci/run").read_text()
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_readme_do_what_it_says(publisher: Publisher, tmp_path: Path) -> None:
     checkout = tmp_path / "checkout"
     for name in ("ebspub", "migrations", "examples"):

@@ -13,16 +13,17 @@ from pathlib import Path
 
 import pytest
 
-from ebspub.demo.image import serve, write_sums
-from ebspub.demo.signing import KEYRING, sign_sums
+from ebspub.demo.image import serve
 from ebspub.demo.trees import Tree, differences, mounted, snapshot
 from ebspub.demo.verify import tree_of
 from tests.local.disks import configure
 from tests.local.publisher import Publisher
+from tests.local.real import publish_debian
 from tests.support.images import real_image
 from tests.support.qemu import boot_disk
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.timeout(1200),  # the first run makes a Debian with debootstrap; the boots are emulated
     pytest.mark.needs_loop,
     pytest.mark.needs_tool("debootstrap", "qemu-system-x86_64", "sfdisk", "mcopy", "mkfs.vfat", "zstd"),
@@ -62,22 +63,8 @@ def test_debian_is_published_for_hvm_and_boots_from_its_own_disk_under_both_firm
 ) -> None:
     real = real_image()
     mirror = tmp_path / "mirror"
-    mirror.mkdir()
-    tarball = mirror / "lucid-server-uec-amd64.tar.gz"
-    tarball.symlink_to(real.tarball)
-    write_sums(mirror, [tarball])
-    keyring = sign_sums(mirror)
-    with serve(mirror) as url:
-        publisher.configure(
-            "us-east-1",
-            edit=lambda text: (
-                text.replace(f"{publisher.url}/lucid/20101020", url)
-                .replace("size = 1", "size = 2")
-                .replace(str(publisher.images / KEYRING), str(keyring))
-                .replace('virtualization = "paravirtual"', 'virtualization = "hvm"\namd64.boot_mode = "uefi-preferred"')
-            ),
-        )
-        done = publisher.call("run", "--arch", "amd64", timeout=600)
+    hvm = 'virtualization = "hvm"\namd64.boot_mode = "uefi-preferred"'
+    done = publish_debian(publisher, mirror, ('virtualization = "paravirtual"', hvm))
 
     assert done.returncode == 0, done.stdout + done.stderr
     (job,) = publisher.status()

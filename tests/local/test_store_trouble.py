@@ -117,7 +117,7 @@ def test_on_a_full_disk_a_run_ends_with_what_to_do_and_resume_goes_on(publisher:
     assert_made_once(publisher, since, "RunInstances", "CreateSnapshot", "RegisterImage")
 
 
-@pytest.mark.waits
+@pytest.mark.slow  # waits
 @pytest.mark.timeout(300)  # nearly all of it is waiting: a writer is patient for 30 s, each time
 def test_a_database_that_somebody_holds_is_told_and_resume_goes_on(publisher: Publisher) -> None:
     since = len(publisher.cloud.calls())
