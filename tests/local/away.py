@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ebspub.localcloud import Cloud
+from ebspub.source import formats
 from ebspub.store import Lease, Store, effects, jobs
 from tests.local.publisher import Publisher
 
@@ -76,13 +77,16 @@ def machine(publisher: Publisher, *, hostname: str = "", boot: str = "") -> Mach
 # The image server --------------------------------------------------------------------------------------------------
 
 
+_FIRST_BYTES = f"bytes=0-{formats.HEAD - 1}"
+
+
 class Images:
     """Serves a folder; tarballs come drop by drop until they are let go."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.go = threading.Event()
-        #: The paths of the GET requests for tarballs.
+        #: The paths of the GET requests for tarballs: of builders, whereas the publisher looks at the first bytes.
         self.asked: list[str] = []
         self._http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Handler, self))
         self.url = f"http://127.0.0.1:{self._http.server_port}"
@@ -102,7 +106,7 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
         super().__init__(*args, directory=str(images.folder))
 
     def copyfile(self, source: Any, outputfile: Any) -> None:
-        if self.path.endswith(".gz"):
+        if self.path.endswith(".gz") and self.headers.get("Range") != _FIRST_BYTES:
             self._images.asked.append(self.path)
             try:
                 # A second between two pieces: fast enough for a download that gives up on a server that stalls.

@@ -313,6 +313,8 @@ def test_what_the_direct_method_cannot_take_is_refused_with_the_reason(direct: D
         file.truncate(8 << 20)
     subprocess.run([shutil.which("mke2fs") or "mke2fs", "-q", "-F", image], check=True)
     direct.offer(image)
-    assert direct.call("run").returncode == 3
-    assert "a bare file system, which an hvm instance cannot boot" in direct.ours()[0]["error"]["message"]
+    done = direct.call("run")
+    assert done.returncode == 2
+    assert "a bare file system, which an hvm instance cannot boot" in done.stderr
+    assert direct.ours() == []
     direct.nothing_left()
