@@ -28,6 +28,12 @@ test: ## set everything up, then run the tests (ARGS: options for pytest)
 	@.ci/venv.sh dev
 	$(BIN)/python -m pytest $(ARGS)
 
+.PHONY: test-whole
+test-whole: ## the same with every variant and every point of the crash matrix
+	@.ci/system.sh test
+	@.ci/venv.sh dev
+	$(BIN)/python -m pytest --whole $(ARGS)
+
 # Histories that `make simulate` plays: make simulate SEEDS=100000
 SEEDS := 10000
 
@@ -39,7 +45,7 @@ simulate: venv ## play SEEDS seeded histories of the real engine against a simul
 crash: ## kill the publisher at every point of a publish, and let everything fail at random (ARGS: options for pytest)
 	@.ci/system.sh test
 	@.ci/venv.sh dev
-	$(BIN)/python -m pytest tests/crash tests/local/test_chaos.py --whole-matrix $(ARGS)
+	$(BIN)/python -m pytest tests/crash tests/local/test_chaos.py --whole $(ARGS)
 
 .PHONY: check
 check: ## lint, format, types, imports and shell scripts

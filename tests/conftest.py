@@ -197,8 +197,18 @@ class Leftovers:
 _LEFTOVERS = pytest.StashKey[Leftovers]()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--whole", action="store_true", help="pass the variants, too, and every point of the crash matrix")
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Let what takes minutes begin first, on every worker: xdist hands out neighbours, a share to each."""
+    """Leave the variants out; let what takes minutes begin first, on every worker.
+
+    xdist hands out neighbours, a share to each.
+    """
+    if not config.getoption("--whole"):
+        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("variant")])
+        items[:] = [item for item in items if not item.get_closest_marker("variant")]
     workers = int(getattr(config, "workerinput", {}).get("workercount", 1))
     slow = [item for item in items if item.get_closest_marker("slow")]
     others = iter([item for item in items if not item.get_closest_marker("slow")])

@@ -1,6 +1,6 @@
 """A cloud that is quick but hides what was just made, a recorded run, and the table of all points at the end.
 
-``--whole-matrix`` (`make crash`) tries every point instead of a share of them.
+``--whole`` (`make crash`) tries every point instead of a share of them.
 """
 
 from __future__ import annotations
@@ -20,10 +20,6 @@ from tests.conftest import Need
 from tests.crash.points import QUICK, Quick, Recording, record
 
 _WIDTHS = (8, 38, 7, 8)
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--whole-matrix", action="store_true", help="kill the publisher at every point, not at a share")
 
 
 @pytest.fixture(scope="session")

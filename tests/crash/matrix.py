@@ -105,7 +105,7 @@ def _die_in_phase(publisher: Quick, process: subprocess.Popen[str], region: str,
 def _resume(publisher: Quick) -> list[str]:
     """Go on as the user would; where the publisher died before it had planned anything, that is `run` again."""
     done = publisher.call("resume")
-    if done.returncode == 0 and not publisher.glance():
+    if done.returncode == 0 and not publisher.status():
         done = publisher.call("run", "--arch", ARCH)
     if done.returncode == 0:
         return []

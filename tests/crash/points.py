@@ -43,7 +43,7 @@ class Quick(Publisher):
 
     def status(self) -> list[dict[str, Any]]:
         """Return what `status --json` would say."""
-        return self.glance()
+        return self.status()
 
     def at(self, folder: Path) -> Quick:
         """Return a publisher with its own folder and serial."""

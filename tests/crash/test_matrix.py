@@ -47,7 +47,7 @@ def attempt(
     subtests: pytest.Subtests,
 ) -> Attempt:
     """Return what tries all points (or a share of them) of some kinds, and fails for each where anything is wrong."""
-    whole = request.config.getoption("--whole-matrix", default=False)
+    whole = request.config.getoption("--whole")
 
     def attempt(kinds: Sequence[Kind], width: int, edit: Callable[[str], str]) -> None:
         points = [p for kind in kinds for p in _chosen(kind, recording, whole=whole)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import re
 import subprocess
@@ -85,22 +84,15 @@ class Publisher:
             process.kill()
             process.wait()
 
-    def status(self) -> list[dict[str, Any]]:
-        """Return what `status --json` says."""
-        done = self.call("status", "--json")
-        assert done.returncode == 0, done.stderr
-        found: list[dict[str, Any]] = json.loads(done.stdout)["jobs"]
-        return found
-
     def wait_for(self, holds: Callable[[list[dict[str, Any]]], bool], timeout: float = 60.0) -> None:
         """Wait until the jobs are as wanted."""
         deadline = time.monotonic() + timeout
-        while not holds(self.glance()):
-            assert time.monotonic() < deadline, self.glance()
+        while not holds(self.status()):
+            assert time.monotonic() < deadline, self.status()
             time.sleep(0.02)
 
-    def glance(self) -> list[dict[str, Any]]:
-        """Return what `status --json` would say, read in this process: fast enough to catch a job in a short phase."""
+    def status(self) -> list[dict[str, Any]]:
+        """Return what `status --json` says, read in this process: fast enough to catch a job in a short phase."""
         store = Store.open_existing(f"sqlite:///{self.folder / 'ebspub.db'}")
         if store is None:
             return []

@@ -1,6 +1,6 @@
 """Everything goes wrong at random, and all is published: a third of the API calls fail, connections to builders break.
 
-`make test` publishes into two regions, `make crash` (``--whole-matrix``) into eight.
+`make test` publishes into two regions, `make crash` (``--whole``) into eight.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ CUT_EVERY, CUT_RATE = 0.4, 0.5
 def test_calls_fail_answers_are_lost_connections_break_and_all_is_published(
     publisher: Publisher, request: pytest.FixtureRequest, seed: int
 ) -> None:
-    regions = REGIONS if request.config.getoption("--whole-matrix", default=False) else REGIONS[:2]
+    regions = REGIONS if request.config.getoption("--whole") else REGIONS[:2]
     publisher.configure(*regions)
     since = len(publisher.cloud.calls())
     number = publisher.cloud.add_fault(Rule(effects=TROUBLE, rate=RATE, seed=seed))

@@ -34,7 +34,7 @@ WORD = "ebspub: no publisher for 1800 s, shutting down"
 def copying(publisher: Publisher, images: Images) -> dict[str, Any]:
     """Wait until the builder of the only job downloads; return the job."""
     until(lambda: images.asked)
-    (job,) = publisher.glance()
+    (job,) = publisher.status()
     return job
 
 
@@ -100,7 +100,7 @@ def test_a_builder_waits_while_a_publisher_looks_and_ends_itself_when_nobody_com
     with holding(publisher) as images:
         process = publisher.start("run", "--arch", "amd64")
         publisher.wait_for(lambda jobs: bool(jobs) and bool(jobs[0]["volume_id"]))
-        builder = publisher.glance()[0]["instance_id"]
+        builder = publisher.status()[0]["instance_id"]
         first = until(lambda: heartbeat(publisher, builder))
         until(lambda: heartbeat(publisher, builder) != first)
         publisher.cloud.remove_fault(number)

@@ -112,4 +112,4 @@ def test_what_the_method_cannot_publish_is_refused_before_anything_is_launched(
         assert done.returncode == 2, done.stdout + done.stderr
         assert said in done.stderr
     assert publisher.mutating_calls(calls) == []
-    assert publisher.glance() == []
+    assert publisher.status() == []

@@ -26,6 +26,7 @@ def test_run_publishes_every_region_and_arch_and_a_second_run_changes_nothing(pu
     again = publisher.call("run")
     assert (again.returncode, again.stdout, again.stderr) == (0, "", "")
     assert publisher.mutating_calls(before) == []
+    assert json.loads(publisher.call("status", "--json").stdout) == {"jobs": publisher.status()}
 
 
 def test_another_database_adopts_what_is_registered(publisher: Publisher) -> None:
@@ -72,7 +73,7 @@ def test_the_builder_is_as_the_specification_of_security_asks(publisher: Publish
             aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
             aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
         )
-        (job,) = publisher.glance()
+        (job,) = publisher.status()
         (reservation,) = ec2.describe_instances(InstanceIds=[job["instance_id"]])["Reservations"]
         (instance,) = reservation["Instances"]
         (interface,) = instance["NetworkInterfaces"]

@@ -192,7 +192,7 @@ def test_no_secret_is_in_database_log_process_list_or_output_while_a_run_is_unde
             os.umask(umask)
         try:
             publisher.wait_for(lambda jobs: bool(jobs) and (jobs[0]["progress"] or {}).get("phase") == "download")
-            (job,) = publisher.glance()
+            (job,) = publisher.status()
             state = publisher.folder / "state"
             hidden = needles(state, job["id"])
             assert [path.name for path in state.iterdir()] == ["secret"]

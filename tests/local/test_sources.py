@@ -153,7 +153,7 @@ def test_without_proof_nothing_is_touched(publisher: Publisher, mirror: Mirror, 
     assert done.returncode == 2, done.stdout + done.stderr
     assert told in done.stderr
     assert publisher.mutating_calls(before) == []
-    assert publisher.glance() == []
+    assert publisher.status() == []
 
 
 @pytest.mark.parametrize("how", ["truncated", "swapped"])

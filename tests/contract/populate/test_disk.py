@@ -30,6 +30,7 @@ from tests.contract.populate.hvm import backed_by
 from tests.contract.populate.world import BY_ID, Server, World, run, sha256
 from tests.support.disks import gpt_complaints
 from tests.support.localshell import LocalHost, loop_device
+from tests.support.variants import few
 
 
 def _gz(disk: Path, to: Path) -> Path:
@@ -79,7 +80,12 @@ FORMATS: dict[str, Callable[[Path, Path], Path]] = {
 }
 
 
-@pytest.mark.parametrize("name", FORMATS)
+#: One that is streamed, one with a decoder of its own, one that qemu-img converts; the others are recognised in the
+#: same way and have a decoder or a driver of their own.
+_FEW = ("raw", "gz", "zst", "qcow2")
+
+
+@pytest.mark.parametrize("name", few(_FEW, FORMATS))
 def test_every_format_arrives_byte_by_byte_and_thin(disk_world: World, disk: Path, tmp_path: Path, name: str) -> None:
     artefact = offer(disk_world, FORMATS[name](disk, tmp_path))
     before = written(disk_world)
@@ -109,7 +115,11 @@ def test_the_digest_is_of_the_disk_and_not_of_how_it_was_packed(disk_world: Worl
 
 
 @pytest.mark.parametrize(
-    ("fs_type", "table"), [("ext4", "gpt"), ("ext4", "dos"), ("xfs", "gpt"), ("btrfs", "gpt"), ("btrfs", "dos")]
+    ("fs_type", "table"),
+    few(
+        [("ext4", "gpt"), ("xfs", "gpt"), ("btrfs", "dos")],
+        [("ext4", "gpt"), ("ext4", "dos"), ("xfs", "gpt"), ("btrfs", "gpt"), ("btrfs", "dos")],
+    ),
 )
 def test_the_root_partition_and_its_file_system_grow(
     host: LocalHost, server: Server, tmp_path: Path, fs_type: str, table: str

@@ -12,6 +12,7 @@ import pytest
 
 from tests.contract.populate.hvm import hvm_task, others, readable, root_tree
 from tests.contract.populate.world import World, dumpe2fs, run, tree_of
+from tests.support.variants import few
 
 _TREE = Path(__file__).parent / "tree.py"
 _PACK = ("tar", "-C", "{tree}", "--format=posix", "--xattrs", "--xattrs-include=*", "--acls", "--numeric-owner", "-cf")
@@ -39,7 +40,8 @@ def packed(tree: Path, file: Path, *compress: str) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("suffix", "option"), [("gz", "--gzip"), ("xz", "--use-compress-program=xz -0"), ("zst", "--zstd")]
+    ("suffix", "option"),
+    few([("zst", "--zstd")], [("gz", "--gzip"), ("xz", "--use-compress-program=xz -0"), ("zst", "--zstd")]),
 )
 def test_a_root_tarball_becomes_the_file_system_that_its_fstab_names(
     hvm_world: World,
