@@ -62,7 +62,7 @@ def add(conn: sa.Connection, spec: JobSpec, now: float) -> bool:
                 name: getattr(spec, name) for name in ("suite", "build", "label", "serial", "version", "arch", "region")
             },
             "spec": spec.model_dump_json(),
-            "method": spec.method,
+            "method": spec.way,
             "state": State.PENDING.value,
             "status": Status.WAITING.value,
             "attempt": 1,
@@ -161,7 +161,7 @@ def respecify(conn: sa.Connection, job: Job, spec: JobSpec, now: float) -> bool:
     statement = (
         _JOBS.update()
         .where(_JOBS.c.id == job.id, _JOBS.c.epoch == job.epoch, _JOBS.c.ended_at.is_(None))
-        .values(spec=spec.model_dump_json(), method=spec.method, label=spec.label, version=spec.version, updated_at=now)
+        .values(spec=spec.model_dump_json(), method=spec.way, label=spec.label, version=spec.version, updated_at=now)
     )
     return conn.execute(statement).rowcount == 1
 

@@ -245,6 +245,27 @@ class Actions:
         )
         return {"SnapshotId": made.id}
 
+    def copy_snapshot(self, **arguments: Any) -> Any:
+        there = self._region.others[arguments["SourceRegion"]]
+        code = "InvalidSnapshot.NotFound"
+        original = there.get("CopySnapshot", arguments["SourceSnapshotId"], "snapshot", code)
+        if original.state(self._now) != "completed":
+            raise failure("CopySnapshot", "IncorrectState")
+        under_way = [t for t in self._region.of("snapshot") if "copy" in t.data and t.state(self._now) == "pending"]
+        if len(under_way) >= self._region.copies_at_once:
+            message = "Too many snapshot copies in progress. The limit is 2 for this destination region."
+            raise failure("CopySnapshot", "ResourceLimitExceeded", message=message)
+        fails = self._chaos.happens(self._chaos.weather.snapshot_error)
+        made = self._region.make(
+            "snapshot",
+            tags_of(arguments, "snapshot"),
+            (0.0, "pending"),
+            (60.0, "error" if fails else "completed"),
+            **{**original.data, "volume": "vol-ffffffff", "copy": original.id},
+        )
+        made.data.pop("put", None)
+        return {"SnapshotId": made.id}
+
     def start_snapshot(self, **arguments: Any) -> Any:
         made = self._by_token("StartSnapshot", arguments)
         if made is None:
