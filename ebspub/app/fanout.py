@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 
 import sqlalchemy as sa
 
-from ebspub.app.estimate import GIB, Known, content, estimate
+from ebspub.app.estimate import GIB, MIB, Known, content, estimate
 from ebspub.spec import FanOut, JobSpec
 from ebspub.states import State, Status
 from ebspub.store import Job, Store, jobs, leases
@@ -45,14 +45,15 @@ def _cheaper(spec: JobSpec, wish: FanOut, known: Known) -> FanOut:
     copy = estimate(spec, known, copies=True).dollars
     own = estimate(spec, known, copies=False).dollars
     what = "putting its blocks here" if spec.method == "direct" else "a builder here"
-    size = f"{content(spec, known) / GIB:.1f} GiB"
+    held = content(spec, known)
+    size = f"{held / GIB:.1f} GiB" if held >= 0.05 * GIB else f"{held / MIB:.0f} MiB"
     why = f"copying {size} from {wish.region} costs about {dollars(copy)}, {what} {dollars(own)}"
     return wish.model_copy(update={"copies": copy < own, "why": why})
 
 
 def dollars(amount: float) -> str:
-    """Return an amount as it is told: `$0.04`, and what is less than a cent as `$0.004`."""
-    return f"${amount:.2f}" if amount >= 0.0995 or amount == 0 else f"${amount:.3f}"
+    """Return an amount as it is told: `$1.04`, `$0.042`, and `$0.001` for whatever is less but not nothing."""
+    return f"${amount:.2f}" if amount >= 0.0995 or amount == 0 else f"${max(amount, 0.001):.3f}"
 
 
 def followed(conn: sa.Connection, wanted: Iterable[Job], now: float) -> list[Job]:

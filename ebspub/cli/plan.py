@@ -29,7 +29,9 @@ def plan(
     config: options.ConfigPath = None,
     verbose: options.Verbose = False,  # noqa: ARG001 - its callback has done the work
 ) -> None:
-    """Show what `ebspub run` would do, which way each job goes, and why; with the time and the cost, estimated.
+    """Show what `ebspub run` would do, how, and why.
+
+    Tells which way each job goes (a builder, blocks, a copy), and about how long it takes and what it costs.
 
     Looks only: nothing is touched, nothing is written. Actions: publish, resume, adopt (this very build is registered
     already), skip, busy (another process drives it), refuse (the AMI name belongs to another image, or the method
