@@ -10,6 +10,8 @@ from tests.simulation.chaos import Chaos, failure
 from tests.simulation.ec2 import Region, Thing, tags_of
 
 ACCOUNT = "123456789012"
+#: Seconds within a call after which the process that made it may have lost its job.
+SUSPENDED = 120.0
 
 
 class Client:
@@ -25,7 +27,9 @@ class Client:
 
         def call(**arguments: Any) -> Any:
             reading = name.startswith(("describe", "get"))
+            began = chaos.clock.now()
             chaos.before_call(f"{self._region.name} {action}")
+            self._region.late = chaos.clock.now() - began > SUSPENDED
             if action in self._region.denied:
                 raise failure(action, "UnauthorizedOperation", 403)
             answer = method(**arguments)
@@ -261,7 +265,7 @@ class Actions:
             tags_of(arguments, "snapshot"),
             (0.0, "pending"),
             (60.0, "error" if fails else "completed"),
-            **{**original.data, "volume": "vol-ffffffff", "copy": original.id},
+            **{**original.data, "volume": "vol-ffffffff", "copy": original.id, "late": self._region.late},
         )
         made.data.pop("put", None)
         return {"SnapshotId": made.id}

@@ -50,6 +50,8 @@ class Region:
         #: The other regions of the account, by name; and how many snapshots may be on their way to this one.
         self.others: dict[str, Region] = {}
         self.copies_at_once = 2
+        #: Whether the call that is being answered was under way for very long.
+        self.late = False
         self._ids = itertools.count(1)
 
     @property

@@ -276,14 +276,17 @@ class World:
     def _swept(self, region: Region) -> set[str]:
         """What a process that stood still within a call made for a job that had failed meanwhile.
 
-        No process may undo it, and nobody drives that job again: `sweep` finds it by its tags, and by no row.
+        No process may undo it, and nobody drives that job again: `sweep` finds it by its tags, and by no row. So it is
+        with a copy of a snapshot for a job that is through: unlike CreateSnapshot, which then has no volume any more,
+        and unlike what takes a client token, CopySnapshot succeeds.
         """
         with self.store.read() as conn:
             refused = {
                 job.id: {row.resource_id for row in job.resources} for job in jobs.find(conn) if self._refused(job)
             }
         marked = [t for t in region.things.values() if t.tags.get(tags.STORE) == self.store.id]
-        return {t.id for t in marked if t.id not in refused.get(t.tags[tags.JOB], {t.id})}
+        late = {t.id for t in region.things.values() if t.data.get("late")}
+        return late | {t.id for t in marked if t.id not in refused.get(t.tags[tags.JOB], {t.id})}
 
     def _published(self, job: Job) -> list[str]:
         if self._refused(job):
