@@ -32,12 +32,10 @@ def _decided(spec: JobSpec, job: Job | None, known: Known) -> JobSpec:
     if wish is None or wish.why:
         return spec
     before = job.spec.fan_out if job is not None else None
-    same = before is not None and (before.region, before.when) == (wish.region, wish.when) and before.why != ""
-    if same and before is not None and before.copies:
-        return spec.model_copy(update={"fan_out": before})
     found = _cheaper(spec, wish, known)
-    if same and before is not None and not found.copies:
-        found = before  # the figures may have changed, what comes of them has not
+    # The figures change from day to day. A copy stays one; so does what still costs less to make here.
+    if before is not None and (before.region, before.when) == (wish.region, wish.when):
+        found = before if before.copies or not found.copies else found
     return spec.model_copy(update={"fan_out": found})
 
 

@@ -101,7 +101,7 @@ class Copy:
             return _failed(job, world, seen.message)
         if seen.state != "completed":
             return Wait(f"snapshot {seen.id} is {seen.state}", progress={"phase": "copy", "percent": seen.progress})
-        return remains.remove_strays(job, world, self.kinds) or Done({}, {"snapshot_id": seen.id})
+        return Done({}, {"snapshot_id": seen.id})
 
     def overdue(self, job: Job) -> Outcome:
         """The copy is kept, and `resume` looks at it again."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from botocore.exceptions import ReadTimeoutError
 
 from ebspub.spec import Method
 from ebspub.states import State, Status
@@ -195,6 +196,22 @@ def test_a_primary_that_begins_again_is_waited_for_anew(world: World) -> None:
     world.clock.wait(500.0)
     mended(world)
     assert jobs_of(world)[1].facts["source_snapshot"] not in (None, lost.id)
+
+
+def test_a_copy_whose_answer_is_lost_is_not_made_again_while_it_may_be_hidden(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = world.regions["sim-1"]
+
+    def lose(action: str) -> None:
+        if action == "sim-1 CopySnapshot" and len(there.of("snapshot")) == 1:
+            there.of("snapshot")[0].visible_at = world.clock.now() + 100.0
+            raise ReadTimeoutError(endpoint_url="simulated")
+
+    monkeypatch.setattr(world.chaos, "after_call", lose)
+    assert world.go() == "through"
+    assert world.violations() == [], story(world)
+    assert len(there.of("snapshot")) == 1
 
 
 def test_copies_beyond_what_a_region_takes_at_a_time_wait() -> None:
