@@ -200,6 +200,7 @@ def primaries(config: Config, specs: Sequence[JobSpec]) -> tuple[JobSpec, ...]:
             continue
         for spec in specs:
             mine = (spec.suite, spec.build, spec.label) == (build.suite, build.build, build.label)
+            mine &= spec.fan_out is not None and spec.fan_out.region == build.fan_out.primary
             if mine and spec.primary is not None and spec.primary not in known:
                 cells.setdefault(spec.primary, Cell(config, index, build.fan_out.primary, spec.arch, spec.serial))
     problems: list[str] = []
