@@ -2,7 +2,10 @@
 
 On-demand Linux prices of 2025, without taxes, discounts, free tiers, provisioned IOPS and throughput; other regions
 cost up to twice as much. A snapshot is counted with the size of its volume: EC2 bills only the blocks that it holds.
-Good enough to tell a forgotten builder from a forgotten security group; never a bill.
+Good enough to tell a forgotten builder from a forgotten security group, and a copy from a builder; never a bill.
+
+What they are of: AWS's pages "EC2 On-Demand Pricing" (instances, transfer between regions, IPv4 addresses) and "EBS
+Pricing" (volumes, snapshots, direct APIs; the price of a PutSnapshotBlock is in the EBS User Guide, too).
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import typer
 from ebspub.cli import describe, options, output
 
 if TYPE_CHECKING:
-    from ebspub.app.estimate import Estimate
+    from ebspub.app.estimate import Estimate, Known
     from ebspub.app.plan import Planned
 
 
@@ -60,7 +60,7 @@ def plan(
         output.out_json({"current": found.current, "jobs": jobs, "total": _estimate(total(planned))})
     else:
         _print(planned)
-        _print_ways(planned, total(planned), found.known.jobs if found.known else 0)
+        _print_ways(planned, total(planned), _learned(planned, found.known))
         _print_sources(planned, found.current)
     if not found.complete or any(each.action in (Action.REFUSE, Action.UNKNOWN) for each in planned):
         raise typer.Exit(3)
@@ -103,7 +103,16 @@ def _print(planned: list[Planned]) -> None:
     output.out(f"{output.plural(len(planned), 'job')}: {counts}")
 
 
-def _print_ways(planned: list[Planned], total: Estimate, learned: int) -> None:
+def _learned(planned: list[Planned], known: Known | None) -> str:
+    """Say what the times are made from: this database's own jobs, as far as there are any of the ways that are gone."""
+    ways = {each.spec.way for each in planned if each.estimate is not None}
+    own = {way for way, _ in known.steps} if known is not None else set()
+    if known is None or not ways & own:
+        return "times by rule of thumb"
+    return f"times of {output.plural(known.jobs, 'finished job')}{'' if ways <= own else ', else by rule of thumb'}"
+
+
+def _print_ways(planned: list[Planned], total: Estimate, learned: str) -> None:
     """Say which way each job goes that would be driven, about how long and for how much, and why; in 80 columns."""
     from ebspub.app.fanout import dollars
 
@@ -129,12 +138,11 @@ def _print_ways(planned: list[Planned], total: Estimate, learned: int) -> None:
             f"{', '.join(dict.fromkeys(regions))}: {output.clean(why)}", 79, subsequent_indent="  "
         ):
             output.out(line)
-    times = f"times of {output.plural(learned, 'finished job')}" if learned else "times by rule of thumb"
     output.out(
         f"about {output.duration(total.seconds)} and {dollars(total.dollars)} in all, then {dollars(total.monthly)} a "
         "month for the snapshots"
     )
-    output.out(f"(estimates: list prices of us-east-1 in 2025, {times})")
+    output.out(f"(estimates: list prices of us-east-1 in 2025; {learned})")
 
 
 def _print_sources(planned: list[Planned], current: Mapping[str, str]) -> None:
