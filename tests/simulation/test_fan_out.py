@@ -198,6 +198,44 @@ def test_a_primary_that_begins_again_is_waited_for_anew(world: World) -> None:
     assert jobs_of(world)[1].facts["source_snapshot"] not in (None, lost.id)
 
 
+def test_a_copy_that_is_cancelled_leaves_nothing_and_its_original_alone(world: World) -> None:
+    primary, copy = jobs_of(world)
+    drive(world, primary.id)
+    drive(world, copy.id, until=30.0)
+    (begun,) = world.regions["sim-1"].alive("snapshot")
+    put(world, copy, cancel_requested=True)
+    drive(world, copy.id)
+    first, second = jobs_of(world)
+    assert (first.status, second.status) == (Status.DONE, Status.CANCELLED)
+    assert begun.state(world.clock.now()) == "deleted"
+    assert [thing.id for thing in world.regions["sim-0"].alive("snapshot")] == [first.snapshot_id]
+
+
+@pytest.mark.parametrize("times", [1, 5])
+def test_a_copy_that_ec2_fails_is_made_again_a_bounded_number_of_times(
+    world: World, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    there = world.regions["sim-1"]
+    make = there.make
+
+    def doomed(kind: str, tags: dict[str, str], *states: tuple[float, str], **data: Any) -> Any:
+        bad = kind == "snapshot" and len(there.of("snapshot")) < times
+        return make(kind, tags, *((after, "error" if bad and after else name) for after, name in states), **data)
+
+    monkeypatch.setattr(there, "make", doomed)
+    primary, copy = jobs_of(world)
+    drive(world, primary.id, copy.id)
+    if times == 5:
+        _, told = jobs_of(world)
+        assert (told.status, told.state) == (Status.FAILED, State.POPULATED)
+        assert told.error is not None
+        assert "EC2 failed 5 copies" in told.error.message
+        assert there.alive("snapshot") == []
+        assert world.go() == "through"
+    assert world.violations() == [], story(world)
+    assert len(there.of("snapshot")) == times + 1
+
+
 def test_a_copy_whose_answer_is_lost_is_not_made_again_while_it_may_be_hidden(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
