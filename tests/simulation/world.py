@@ -207,8 +207,8 @@ class World:
 
     def _refused(self, job: Job) -> bool:
         """Whether the job failed, as it must, because its name is a stranger's, or that of what it was to copy."""
-        first = next(iter(self.regions))
-        taken = self.taken == job.spec.registration.name and first in (job.spec.region, _copied_from(job))
+        origin = job.spec.fan_out.region if job.spec.fan_out is not None else job.spec.region
+        taken = self.taken == job.spec.registration.name and origin == next(iter(self.regions))
         return taken and job.status is Status.FAILED
 
     def violations(self) -> list[str]:
@@ -276,9 +276,8 @@ class World:
     def _swept(self, region: Region) -> set[str]:
         """What a process that stood still within a call made for a job that had failed meanwhile.
 
-        No process may undo it, and nobody drives that job again: `sweep` finds it by its tags, and by no row. So it is
-        with a copy of a snapshot for a job that is through: unlike CreateSnapshot, which then has no volume any more,
-        and unlike what takes a client token, CopySnapshot succeeds.
+        No process may undo it, and nobody drives that job again: `sweep` finds it by its tags, and by no row. Nor that
+        of a job that is through, for which CopySnapshot, without a client token, succeeds once more.
         """
         with self.store.read() as conn:
             refused = {
@@ -304,10 +303,6 @@ class World:
         if snapshot.data["while_attached"]:
             wrong.append(f"{job.id}: the volume was snapshotted while attached")
         return wrong
-
-
-def _copied_from(job: Job) -> str | None:
-    return None if job.spec.fan_out is None else job.spec.fan_out.region
 
 
 def _bounded(what: str) -> bool:
