@@ -176,16 +176,18 @@ def found_specs(config: Config, choice: Choice) -> Found:
         older = current.unfinished(config, serials, store)
         specs = (*specs, *(spec for spec in older if _meant(spec, choice)))
         asked_for = {spec.job_id for spec in specs}
-        specs = (*primaries(config, specs), *specs)
+        maybe = fanout.needed(specs, store) - asked_for
+        specs = (*primaries(config, [spec for spec in specs if spec.primary in maybe]), *specs)
         specs, all_proved = proved_specs(specs, store, look)
         heads = Heads()
         unfit = refusals(specs, store, heads)
         known = experience.known(specs, store, heads.sizes())
         specs = fanout.decide(specs, store, known)
-        wanted_too = fanout.needed([spec for spec in specs if spec.job_id in asked_for], store) - asked_for
-        specs = tuple(spec for spec in specs if spec.job_id in asked_for | wanted_too)
+        kept = asked_for | fanout.needed([spec for spec in specs if spec.job_id in asked_for], store)
+        specs = tuple(spec for spec in specs if spec.job_id in kept)
+        unfit = {job_id: why for job_id, why in unfit.items() if job_id in kept}
     named = {f"{config.builds[i].suite} {config.builds[i].build}": serial for i, serial in serials.items()}
-    also = tuple(spec.job_id for spec in specs if spec.job_id in wanted_too)
+    also = tuple(spec.job_id for spec in specs if spec.job_id not in asked_for)
     return Found(specs, all_proved and not failures, named, unfit, also, known)
 
 
