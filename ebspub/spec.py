@@ -114,8 +114,24 @@ class Registration(Document):
     )
 
 
+#: How the artefact gets onto a volume, or into a snapshot.
 Method = Literal["filesystem", "disk", "direct"]
+#: The way of a job through its states: that of its method, or by a copy of the snapshot that a job elsewhere made so.
+Way = Literal["filesystem", "disk", "direct", "copy"]
 Tags = Annotated[dict[str, str], Field(default_factory=dict)]
+
+
+class FanOut(Document):
+    """That another region's job makes the snapshot, and this one may copy it: what was wished, and what was decided.
+
+    Decided once, when the job is planned, and kept with it: prices and sizes that are known better later do not send a
+    job that is under way another way.
+    """
+
+    region: str = Field(description="Region of the primary job; it differs from this one in nothing else.")
+    when: Literal["cheaper", "always"] = Field(description="When to copy; `cheaper`: than to fill one here.")
+    copies: bool = Field(description="Whether this job copies. As long as `why` is empty: whether it could.")
+    why: str = Field(default="", description="In words, for `plan` and the history; empty: not decided yet.")
 
 
 class Limits(Document):
@@ -157,14 +173,37 @@ class JobSpec(Document):
     parent: Literal["none", "previous"] = Field(
         default="none", description="direct: what a snapshot is a change of: nothing, or the build published before."
     )
+    fan_out: FanOut | None = Field(default=None, description="None: nothing is to be copied from another region.")
     tags: Tags
     limits: Limits = Limits()
 
     @property
     def job_id(self) -> str:
         """The job's id, readable and unique: `lucid-server-20101020-amd64-us-east-1`."""
-        return f"{self.suite}-{self.build}-{self.serial}-{self.arch}-{self.region}"
+        return self._id_in(self.region)
+
+    def _id_in(self, region: str) -> str:
+        return f"{self.suite}-{self.build}-{self.serial}-{self.arch}-{region}"
+
+    @property
+    def primary(self) -> str | None:
+        """The id of the job whose snapshot this one copies; None where it copies none.
+
+        ``method`` stays what filled that snapshot: what is published is its work, and is tagged and judged as such.
+        """
+        return self._id_in(self.fan_out.region) if self.fan_out is not None and self.fan_out.copies else None
+
+    @property
+    def way(self) -> Way:
+        """The way through the states."""
+        return self.method if self.primary is None else "copy"
 
     def step_limit(self, step: str) -> float:
-        """Return the seconds that ``step`` may take."""
+        """Return the seconds that ``step`` may take.
+
+        A copy's first step waits for the primary, which may use up all its attempts.
+        """
+        if step == "launch" and self.primary is not None:
+            each = self.limits.launch + self.limits.attach + self.limits.populate + self.limits.snapshot
+            return each * self.limits.attempts
         return float(getattr(self.limits, "register_" if step == "register" else step))

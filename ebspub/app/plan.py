@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from ebspub.app import accounts
+from ebspub.app.estimate import Estimate, Known, estimate
 from ebspub.aws import images, tags
 from ebspub.aws.clients import Clients
 from ebspub.aws.failures import AwsError, Cause
 from ebspub.aws.images import Image
 from ebspub.spec import JobSpec
-from ebspub.states import Status
+from ebspub.states import State, Status
 from ebspub.store import Job, Store, jobs, leases
 
 #: What EC2 says to bad credentials, and to good ones in a region that is not enabled.
@@ -39,6 +41,19 @@ class Planned:
     spec: JobSpec
     action: Action
     reason: str
+    #: The last completed step of a job that is planned already.
+    state: State = State.PENDING
+    #: Which way it goes, in words, and why that one; empty where `run` drives nothing.
+    way: str = ""
+    why: str = ""
+    #: None where `run` drives nothing.
+    estimate: Estimate | None = None
+
+
+#: The ways in words; of a copy, its primary's region belongs in it.
+_WORDS = {"filesystem": "filesystem on a builder", "disk": "disk on a builder", "direct": "direct: no builder"}
+#: What `run` does that takes time and money.
+_DRIVEN = frozenset({Action.PUBLISH, Action.RESUME})
 
 
 def plan(
@@ -47,10 +62,12 @@ def plan(
     clients: Clients,
     now: float,
     unfit: Mapping[str, str] | None = None,
+    learned: Known | None = None,
 ) -> list[Planned]:
     """Return what would be done with each job, in the order given; regions are asked side by side.
 
-    ``unfit``: jobs that their method cannot publish, and why (:mod:`ebspub.app.fitness`). Raises ConfigError for
+    ``unfit``: jobs that their method cannot publish, and why (:mod:`ebspub.app.fitness`). ``learned``: what estimates
+    are made from. Raises ConfigError for
     credentials that no region accepts.
     """
     known: dict[str, Job] = {}
@@ -63,12 +80,45 @@ def plan(
         looks = dict(zip(regions, pool.map(_looker(fresh, clients), regions), strict=True))
     if any(isinstance(look, AwsError) and look.cause in _REFUSED for look in looks.values()):
         accounts.usable(clients, regions)
-    return [
+    found = [
         _of_job(known[spec.job_id], now)
         if spec.job_id in known
         else _of_new(spec, looks[spec.region], (unfit or {}).get(spec.job_id))
         for spec in specs
     ]
+    copies = Counter(each.spec.primary for each in found if each.action in _DRIVEN)
+    return [_with_way(each, copies[each.spec.job_id], learned or Known()) for each in found]
+
+
+def total(planned: Sequence[Planned]) -> Estimate:
+    """Return what all takes: the jobs go side by side, a copy after its primary.
+
+    Uploads share this host's line, so that those of the direct method take their time one after another.
+    """
+    own = {each.spec.job_id: each.estimate for each in planned if each.estimate is not None}
+    ends = [0.0]
+    for each in planned:
+        if each.estimate is not None:
+            origin = own.get(each.spec.primary or "")
+            ends.append(each.estimate.seconds + (origin.before_register if origin is not None else 0.0))
+    uploads = sum(own[e.spec.job_id].seconds for e in planned if e.estimate is not None and e.spec.way == "direct")
+    copied = max((e.estimate.seconds for e in planned if e.estimate is not None and e.spec.way == "copy"), default=0.0)
+    uploaded = uploads + (copied if uploads else 0.0)
+    dollars, monthly = (sum(getattr(each, name) for each in own.values()) for name in ("dollars", "monthly"))
+    return Estimate(max(*ends, uploaded), 0.0, dollars, monthly)
+
+
+def _with_way(planned: Planned, copies: int, learned: Known) -> Planned:
+    if planned.action not in _DRIVEN:
+        return planned
+    spec, fan_out = planned.spec, planned.spec.fan_out
+    if fan_out is not None and fan_out.copies:
+        way, why = f"copy of {fan_out.region}'s snapshot", fan_out.why
+    elif copies:
+        way, why = _WORDS[spec.method], f"its snapshot is copied to {copies} {'region' if copies == 1 else 'regions'}"
+    else:
+        way, why = _WORDS[spec.method], fan_out.why if fan_out is not None else f'method = "{spec.method}"'
+    return replace(planned, way=way, why=why, estimate=estimate(spec, learned, state=planned.state))
 
 
 def _looker(specs: Sequence[JobSpec], clients: Clients) -> Callable[[str], list[Image] | AwsError]:
@@ -92,8 +142,8 @@ def _of_job(job: Job, now: float) -> Planned:
     if leases.driven(job, now):
         return Planned(spec, Action.BUSY, f"another process drives it ({job.state})")
     if job.status is Status.FAILED and job.error is not None:
-        return Planned(spec, Action.RESUME, f"{job.state}; failed: {job.error.message}")
-    return Planned(spec, Action.RESUME, f"{job.state}")
+        return Planned(spec, Action.RESUME, f"{job.state}; failed: {job.error.message}", job.state)
+    return Planned(spec, Action.RESUME, f"{job.state}", job.state)
 
 
 def _of_new(spec: JobSpec, found: list[Image] | AwsError, unfit: str | None = None) -> Planned:

@@ -9,15 +9,16 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ebspub.app import accounts
+from ebspub.app import accounts, fanout
 from ebspub.app.runtime import Runtime
 from ebspub.aws.clients import BotoClients
+from ebspub.clock import SystemClock
 from ebspub.config import Config
 from ebspub.engine.driver import GAVE_UP, Listener, start_over
 from ebspub.errors import BusyError, UsageError
 from ebspub.spec import JobSpec
 from ebspub.states import Lifecycle, State, Status
-from ebspub.store import Job, events, jobs, leases, tables
+from ebspub.store import Job, Store, events, jobs, leases, tables
 
 
 @dataclass
@@ -61,7 +62,8 @@ def run(runtime: Runtime, specs: Sequence[JobSpec], listen: Listener) -> Result:
         with runtime.store.write() as conn:
             for spec in fresh:
                 if jobs.add(conn, spec, now):
-                    events.add(conn, spec.job_id, now, attempt=1, epoch=0, action="planned")
+                    why = spec.fan_out.why if spec.fan_out is not None else ""
+                    events.add(conn, spec.job_id, now, attempt=1, epoch=0, action="planned", message=why)
             for spec in specs:
                 if spec.job_id in known:
                     _respecify(conn, known[spec.job_id], spec, now)
@@ -77,7 +79,9 @@ def _respecify(conn: sa.Connection, job: Job, spec: JobSpec, now: float) -> None
     if job.ended or leases.driven(job, now):
         return
     untouched = job.state is State.PENDING and not job.live()
-    wanted = spec if untouched else job.spec.model_copy(update={"builder": spec.builder, "limits": spec.limits})
+    # What goes another way now may have no builder at all.
+    builder = spec.builder if spec.way == job.spec.way else job.spec.builder
+    wanted = spec if untouched else job.spec.model_copy(update={"builder": builder, "limits": spec.limits})
     unproved = wanted.source.sha256 is None and wanted.source.verify != "none"
     if wanted == job.spec or unproved:
         return
@@ -98,6 +102,12 @@ def resume(runtime: Runtime, job_ids: Sequence[str], listen: Listener) -> Result
     if not job_ids:
         found = [job for job in found if not job.ended]
     return _drive(runtime, [job.id for job in found], listen, again=_revive if job_ids else _go_again)
+
+
+def followed(store: Store, job_ids: Sequence[str]) -> list[Job]:
+    """Return the jobs that `resume` drives beside ``job_ids``, which it is told, because these copy their snapshots."""
+    with store.read() as conn:
+        return fanout.followed(conn, jobs.find(conn, ids=job_ids), SystemClock().now())
 
 
 def cancel(runtime: Runtime, job_ids: Sequence[str], listen: Listener) -> Result:
@@ -137,8 +147,10 @@ def _drive(
     runtime: Runtime, job_ids: Sequence[str], listen: Listener, *, again: Callable[[Job], dict[str, Any]]
 ) -> Result:
     with runtime.store.read() as conn:
-        wanted = jobs.find(conn, ids=job_ids)
-    todo = [job for job in wanted if not job.ended or again(job)]
+        todo = [job for job in jobs.find(conn, ids=job_ids) if not job.ended or again(job)]
+        more = fanout.followed(conn, todo, runtime.clock.now())
+    job_ids = [*job_ids, *(job.id for job in more)]
+    todo = [*more, *todo]
     result = Result()
     if todo:
         owners = check_accounts(runtime, todo)

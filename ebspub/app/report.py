@@ -42,6 +42,8 @@ def job_document(job: Job, now: float) -> dict[str, Any]:
         "account": job.account,
         "name": spec.registration.name,
         "source": source_document(spec.source),
+        "way": spec.way,
+        "copy_of": spec.primary,
         "state": job.state.value,
         "status": effective_status(job, now),
         "step": step_under_way(job),

@@ -38,7 +38,7 @@ class Owned:
 
     ``created``: seconds since the epoch, None for security groups, of which EC2 does not tell. ``size`` in GiB.
     ``kind_of``: the instance type or the volume type. ``uses``: ids of what it is attached to (a volume) or made of
-    (an AMI: its snapshots; a snapshot: its volume).
+    (an AMI: its snapshots; a snapshot: its volume). ``description``: of a snapshot.
     """
 
     kind: Kind
@@ -50,6 +50,7 @@ class Owned:
     size: float = 0.0
     kind_of: str = ""
     uses: tuple[str, ...] = ()
+    description: str = ""
 
     @property
     def job(self) -> str:
@@ -172,6 +173,7 @@ def _snapshots(ec2: EC2Client, region: str, wanted: dict[str, Any]) -> Iterator[
             tags=tags.as_dict(item.get("Tags")),
             size=float(item.get("VolumeSize", 0)),
             uses=(said(item, "VolumeId"),) if item.get("VolumeId") else (),
+            description=said(item, "Description"),
         )
 
 

@@ -2,7 +2,10 @@
 
 On-demand Linux prices of 2025, without taxes, discounts, free tiers, provisioned IOPS and throughput; other regions
 cost up to twice as much. A snapshot is counted with the size of its volume: EC2 bills only the blocks that it holds.
-Good enough to tell a forgotten builder from a forgotten security group; never a bill.
+Good enough to tell a forgotten builder from a forgotten security group, and a copy from a builder; never a bill.
+
+What they are of: AWS's pages "EC2 On-Demand Pricing" (instances, transfer between regions, IPv4 addresses) and "EBS
+Pricing" (volumes, snapshots, direct APIs; the price of a PutSnapshotBlock is in the EBS User Guide, too).
 """
 
 from __future__ import annotations
@@ -61,6 +64,31 @@ LARGE: dict[str, float] = {
 SIZES: dict[str, float] = {"nano": 1 / 16, "micro": 1 / 8, "small": 1 / 4, "medium": 1 / 2, "large": 1.0, "xlarge": 2.0}
 
 
+#: Dollars per GiB that leaves a region for another one, by the beginning of its name; the longest counts. It is what a
+#: copy of a snapshot costs. From us-east-1 to us-east-2 it is half of that; China and GovCloud have their own prices.
+TRANSFER: dict[str, float] = {
+    "": 0.09,
+    "us-": 0.02,
+    "ca-": 0.02,
+    "mx-": 0.02,
+    "eu-": 0.02,
+    "il-": 0.08,
+    "me-": 0.11,
+    "sa-": 0.138,
+    "af-": 0.147,
+    "ap-": 0.09,
+}
+#: Dollars per block that is put into a snapshot by the EBS direct APIs (0.006 per thousand PutSnapshotBlock).
+PUT = 0.006 / 1000
+#: Dollars per hour of a public IPv4 address.
+ADDRESS = 0.005
+
+
+def transfer(region: str) -> float:
+    """Return what a GiB costs that leaves ``region`` for another one, in dollars."""
+    return TRANSFER[max((each for each in TRANSFER if region.startswith(each)), key=len)]
+
+
 def monthly(kind: Kind, *, kind_of: str = "", size: float = 0.0) -> float | None:
     """Return what a thing costs in dollars a month; None where the table does not know it.
 
@@ -68,15 +96,16 @@ def monthly(kind: Kind, *, kind_of: str = "", size: float = 0.0) -> float | None
     cost nothing: what is paid for an AMI is its snapshot.
     """
     if kind is Kind.INSTANCE:
-        hourly = _hourly(kind_of)
-        return None if hourly is None else hourly * HOURS
+        price = hourly(kind_of)
+        return None if price is None else price * HOURS
     if kind is Kind.VOLUME:
         price = VOLUME.get(kind_of)
         return None if price is None else price * size
     return SNAPSHOT * size if kind is Kind.SNAPSHOT else 0.0
 
 
-def _hourly(instance_type: str) -> float | None:
+def hourly(instance_type: str) -> float | None:
+    """Return what an instance costs in dollars an hour; None where the table does not know its type."""
     family, _, size = instance_type.partition(".")
     known = max((each for each in LARGE if family.startswith(each)), key=len, default=None)
     factor = _factor(size)

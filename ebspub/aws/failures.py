@@ -226,7 +226,8 @@ def _from_answer(action: str, error: ClientError) -> AwsError:
 
 def _by_message(action: str, code: str, message: str) -> Cause | None:
     """Return the cause where one code stands for several and only the message tells which."""
-    if code == "ResourceLimitExceeded" and "concurrent" in message.lower():
+    if code == "ResourceLimitExceeded" and ("concurrent" in message.lower() or action == "CopySnapshot"):
+        # Of copies EC2 says "Too many snapshot copies in progress. The limit is 20 for this destination region."
         return Cause.THROTTLED
     if code == "AuthFailure" and "validate the provided access credentials" in message:
         # What EC2 says of wrong credentials, and of right ones in a region that is not enabled for their account. That

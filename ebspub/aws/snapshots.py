@@ -66,6 +66,26 @@ def create(ec2: EC2Client, request: Mapping[str, Any], *, tags: Mapping[str, str
         return text(answer, "SnapshotId")
 
 
+def copy(ec2: EC2Client, request: Mapping[str, Any], *, tags: Mapping[str, str]) -> str:
+    """Copy a completed snapshot of another region to this one; return the copy's id, at once: it is pending for long.
+
+    ``request``: snapshot, region (of the original), description, encrypted, kms_key. The call takes no client token.
+    A copy has no volume: EC2 names an arbitrary one.
+    """
+    more: dict[str, Any] = {"Encrypted": True} if request["encrypted"] else {}
+    if request["kms_key"] is not None:
+        more["KmsKeyId"] = request["kms_key"]
+    with calling("CopySnapshot"):
+        answer = ec2.copy_snapshot(
+            SourceSnapshotId=request["snapshot"],
+            SourceRegion=request["region"],
+            Description=request["description"],
+            TagSpecifications=[specification("snapshot", tags)],
+            **more,
+        )
+        return text(answer, "SnapshotId")
+
+
 def delete(ec2: EC2Client, snapshot: str) -> None:
     """Delete a snapshot that no AMI uses."""
     with calling("DeleteSnapshot"):

@@ -14,6 +14,7 @@ from ebspub.cli import complete, output
 from ebspub.cli.command import start_logging
 
 if TYPE_CHECKING:
+    from ebspub.app.estimate import Known
     from ebspub.config import Config
     from ebspub.source import Look
     from ebspub.spec import JobSpec
@@ -134,7 +135,7 @@ def require_store(config: Config, job_ids: Sequence[str]) -> None:
 
 @dataclass(frozen=True)
 class Found:
-    """The jobs asked for.
+    """The jobs asked for, and ``also`` those whose snapshots they are to copy (ids: of them they are among ``specs``).
 
     ``complete``: nothing was left out; ``current``: serials that were looked for, by build; ``unfit``: ids of those of
     ``specs`` whose method cannot publish what their artefact is, and why.
@@ -144,19 +145,23 @@ class Found:
     complete: bool
     current: Mapping[str, str]
     unfit: Mapping[str, str] = field(default_factory=dict)
+    also: tuple[str, ...] = ()
+    #: What estimates are made from.
+    known: Known | None = None
 
 
 def found_specs(config: Config, choice: Choice) -> Found:
     """Return the jobs of ``choice``, what proves them known; what cannot be found or proved is told and left out.
 
-    Looks at the places of publication only, and for jobs that have ended only for what is current. Raises UsageError,
-    ConfigError, StoreError, and SourceError where nothing is left.
+    With them come the jobs whose snapshots they copy, where these are not there yet. Looks at the places of publication
+    only, and for jobs that have ended only for what is current. Raises UsageError, ConfigError, StoreError, and
+    SourceError where nothing is left.
     """
-    from ebspub.app import current
+    from ebspub.app import current, experience, fanout
     from ebspub.app.fitness import refusals
-    from ebspub.config import searching
+    from ebspub.config import primaries, searching
     from ebspub.source import Look
-    from ebspub.source.head import head
+    from ebspub.source.head import Heads
 
     look = Look()
     asked = {"suites": choice.suites or (), "builds": choice.builds or (), "labels": choice.labels or ()}
@@ -170,10 +175,26 @@ def found_specs(config: Config, choice: Choice) -> Found:
     with existing_store(config) as store:
         older = current.unfinished(config, serials, store)
         specs = (*specs, *(spec for spec in older if _meant(spec, choice)))
+        asked_for = {spec.job_id for spec in specs}
+        maybe = fanout.needed(specs, store) - asked_for
+        specs = (*primaries(config, [spec for spec in specs if spec.primary in maybe]), *specs)
         specs, all_proved = proved_specs(specs, store, look)
-        unfit = refusals(specs, store, head)
+        heads = Heads()
+        unfit = refusals(specs, store, heads)
+        known = experience.known(specs, store, heads.sizes())
+        specs = fanout.decide(specs, store, known)
+        kept = asked_for | fanout.needed([spec for spec in specs if spec.job_id in asked_for], store)
+        specs = tuple(spec for spec in specs if spec.job_id in kept)
+        unfit = {job_id: why for job_id, why in unfit.items() if job_id in kept}
     named = {f"{config.builds[i].suite} {config.builds[i].build}": serial for i, serial in serials.items()}
-    return Found(specs, all_proved and not failures, named, unfit)
+    also = tuple(spec.job_id for spec in specs if spec.job_id not in asked_for)
+    return Found(specs, all_proved and not failures, named, unfit, also, known)
+
+
+def tell_also(job_ids: Sequence[str]) -> None:
+    """Say which jobs are driven that nobody asked for."""
+    for job_id in job_ids:
+        output.err(f"ebspub: also {job_id}: its snapshot is to be copied")
 
 
 def fit(found: Found) -> tuple[JobSpec, ...]:

@@ -27,7 +27,7 @@ def resume(
     """Go on with interrupted and failed jobs.
 
     Each goes on at its last completed step. Nothing is planned anew. A cancelled job that is named starts from the
-    beginning.
+    beginning. With a job that waits for the snapshot of another one (fan_out), that one is driven, too.
 
     Examples:
       ebspub resume
@@ -46,6 +46,10 @@ def resume(
         from ebspub.app import publish
         from ebspub.cli.conduct import conduct
 
+        with options.existing_store(settings) as store:
+            also = [job.id for job in publish.followed(store, wanted)] if store is not None and job_ids else []
+        options.tell_also(also)
+        wanted = [*also, *wanted]
         conduct(settings, wanted, signals, lambda runtime, listen: publish.resume(runtime, job_ids or [], listen))
 
 

@@ -22,7 +22,8 @@ def run(
     """Publish what is not registered yet.
 
     Every configured build is published in every region for every arch. What is registered is skipped, what was
-    interrupted or failed goes on at its last completed step. Made for cron: prints nothing and exits with 0 when
+    interrupted or failed goes on at its last completed step. With a region that copies the snapshot of another one
+    (fan_out), that one is published, too, if it is not yet. Made for cron: prints nothing and exits with 0 when
     there is nothing to do, and exits with 75 when another run is at work.
 
     Exit codes: 0 all registered, 2 usage or configuration, 3 some jobs failed, 4 state database, 75 another process
@@ -49,6 +50,7 @@ def run(
         if first:
             publish.require_credentials(settings, specs)
 
+        options.tell_also(found.also)
         job_ids = [spec.job_id for spec in specs]
         worst = 0 if found.complete and not found.unfit else 3
         conduct(settings, job_ids, signals, lambda runtime, listen: publish.run(runtime, specs, listen), worst=worst)

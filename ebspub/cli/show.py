@@ -91,6 +91,7 @@ def _facts(job: Document) -> list[str]:
         ("source", job["source"]["url"]),
         ("sha256", job["source"]["sha256"] or job["facts"].get("sha256")),
         ("proof", describe.proof(job["source"])),
+        ("way", f"copy of the snapshot of {job['copy_of']}" if job["copy_of"] else job["way"]),
         ("digest", job["facts"].get("digest")),
         *(("verified", describe.boot(kind, told)) for kind, told in job["facts"].get("verified", {}).items()),
         ("state", f"{job['state']}, {job['status']}, attempt {job['attempt']}"),

@@ -9,7 +9,7 @@ without asking EC2 is judged here, so that a wrong file costs nothing.
 
 from ebspub.config.load import find, from_dict, load, parse, places
 from ebspub.config.model import Config
-from ebspub.config.plan import check, open_builds, searching, select
+from ebspub.config.plan import check, open_builds, primaries, searching, select
 from ebspub.config.regions import partition_of, partitions
 from ebspub.config.sources import Lookout, beside, lookout
 
@@ -27,6 +27,7 @@ __all__ = [
     "partition_of",
     "partitions",
     "places",
+    "primaries",
     "searching",
     "select",
 ]

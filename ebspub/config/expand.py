@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ebspub.config import rules, sources, templates
+from ebspub.config import fanout, rules, sources, templates
 from ebspub.config.cell import Cell
 from ebspub.config.layers import Layers
 from ebspub.config.model import PerArch
@@ -37,6 +37,10 @@ _BUILDER_ARCHES: Mapping[str, tuple[str, ...]] = {"i386": ("i386", "amd64")}
 _OF_METHOD: Mapping[str, str] = {"grow": "disk", "parent": "direct"}
 #: What stands in the document of a job that launches none.
 _NO_BUILDER: Mapping[str, Any] = {"image": "", "instance_types": ("none",), "ssh_cidr": _NOBODY}
+
+
+def _may_need_builder(cell: Cell) -> bool:
+    return cell.build.method != "direct" and not fanout.surely_copies(cell)
 
 
 def _builder(cell: Cell) -> dict[str, Any]:
@@ -229,7 +233,7 @@ def expand(cell: Cell) -> JobSpec | None:
         "arch": cell.arch,
         "region": cell.region,
         "source": sources.document(cell),
-        "builder": _builder(cell) if cell.build.method != "direct" else _NO_BUILDER,
+        "builder": _builder(cell) if _may_need_builder(cell) else _NO_BUILDER,
         "volume": volume,
         "registration": _registration(cell, volume),
         "method": cell.build.method,

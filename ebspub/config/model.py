@@ -219,6 +219,17 @@ class SourceTable(SourceKeys):
     i386: SourceKeys | None = Field(default=None, description="overrides for i386")
 
 
+class FanOutTable(Table):
+    """Fill a volume in one region only, and copy its snapshot to the others."""
+
+    primary: v.Plain = Field(description="the region in which the image is made; one of the build's regions")
+    when: Literal["cheaper", "always"] = Field(
+        default="cheaper",
+        description='"cheaper": each other region copies where that is estimated to cost less than to make the image '
+        'there, which `plan` shows; "always": no builder is needed there, nor a builder image',
+    )
+
+
 Tags = dict[v.TagKey, v.TagValue]
 
 
@@ -257,6 +268,9 @@ class Build(Table):
     )
     parent: Literal["none", "previous"] = Field(
         default="none", description='direct: "previous" sends only what changed since the build published before'
+    )
+    fan_out: FanOutTable | None = Field(
+        default=None, description='made in one region, copied to the others: { primary = "us-east-1" }'
     )
     source: SourceTable = Field(description="the artefact to start from ([builds.source])")
     builder: BuilderTable | None = Field(default=None, description="overrides of [builder]")

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 
+from ebspub.config import fanout
 from ebspub.config.cell import Cell
 from ebspub.config.expand import expand
 from ebspub.config.model import Build, Config
@@ -37,8 +38,17 @@ def _cells(config: Config, index: int, serial: str) -> Iterator[Cell]:
 
 def _expand(cells: Iterable[Cell], problems: list[str]) -> list[_Planned]:
     planned = []
+    origins: dict[tuple[int, str, str], JobSpec | None] = {}
     for cell in cells:
         spec = expand(cell)
+        origin = fanout.primary(cell)
+        if spec is not None and origin is not None:
+            key = (cell.index, cell.serial, cell.arch)
+            if key not in origins:
+                origins[key] = expand(origin)
+                problems += origin.problems
+            first = origins[key]
+            spec = None if first is None else fanout.applied(cell, spec, first)
         problems += cell.problems
         if spec is not None:
             planned.append(_Planned(cell.index, spec))
@@ -83,7 +93,12 @@ def check(config: Config) -> list[str]:
     for index, build in enumerate(config.builds):
         if not _regions(config, build):
             problems.append(f"builds[{index}].regions: missing, expected a list of regions, or [regions] tables")
-        planned += _expand(_cells(config, index, build.fixed_serial or _placeholder(index)), problems)
+        serial = build.fixed_serial or _placeholder(index)
+        astray = fanout.fault(Cell(config, index, "", build.arches[0], serial), _regions(config, build))
+        if astray is not None:
+            problems.append(astray)
+            continue
+        planned += _expand(_cells(config, index, serial), problems)
     return _once([*problems, *_twins(planned)])
 
 
@@ -174,6 +189,24 @@ def _others(config: Config, chosen: Sequence[int]) -> list[_Planned]:
         for cell in _cells(config, index, build.fixed_serial)
     )
     return _expand(cells, ignored)
+
+
+def primaries(config: Config, specs: Sequence[JobSpec]) -> tuple[JobSpec, ...]:
+    """Return the jobs that any of ``specs`` may copy from and that are not among them. Raises ConfigError."""
+    known = {spec.job_id for spec in specs}
+    cells: dict[str, Cell] = {}
+    for index, build in enumerate(config.builds):
+        if build.fan_out is None:
+            continue
+        for spec in specs:
+            mine = (spec.suite, spec.build, spec.label) == (build.suite, build.build, build.label)
+            mine &= spec.fan_out is not None and spec.fan_out.region == build.fan_out.primary
+            if mine and spec.primary is not None and spec.primary not in known:
+                cells.setdefault(spec.primary, Cell(config, index, build.fan_out.primary, spec.arch, spec.serial))
+    problems: list[str] = []
+    planned = _expand(cells.values(), problems)
+    _raise_problems(config, _once(problems))
+    return tuple(each.spec for each in planned)
 
 
 def select(

@@ -31,6 +31,14 @@ def partition_of(region: str) -> str:
     return partitions().get(region, "aws")
 
 
+def same_cloud(one: str, other: str) -> bool:
+    """Whether a snapshot can be copied between two regions: of one partition, or both unknown to botocore.
+
+    Of what the file declares (``custom = true``) nothing is known: its author says that one copies from the other.
+    """
+    return partitions().get(one) == partitions().get(other)
+
+
 def nearest(name: str, candidates: Iterable[str]) -> str | None:
     """Return the candidate that looks most like ``name``, if any does.
 

@@ -56,7 +56,7 @@ class Tools:
     listen: Listener | None
     #: Whether the process is about to stop: a step that is complete is then not followed by the next.
     stopping: Callable[[], bool]
-    #: The steps of jobs that go another way, by the word in their ``method``.
+    #: The steps of jobs that go another way, by the word in their ``way``.
     ways: Mapping[str, Steps] = field(default_factory=dict)
     uploads: Uploads = field(default_factory=NoUploads)
 
@@ -116,7 +116,7 @@ class Driver:
     def _step(self, job: Job) -> Step:
         if job.cancel_requested:
             return self._tools.cleanup
-        return self._tools.ways.get(job.spec.method, self._tools.steps)[job.state]
+        return self._tools.ways.get(job.spec.way, self._tools.steps)[job.state]
 
     def _let_go(self, job_id: str) -> None:
         """End what this process holds of a job: connections to its builder, its uploads."""
@@ -204,7 +204,7 @@ class Driver:
         failure = Failure(back.reason, back.code, back.request_id)
         if tried >= job.spec.limits.attempts:
             what = f"{back.reason} (attempt {tried} of {job.spec.limits.attempts})"
-            todo = "Mend the cause, then `ebspub resume`: it starts with a new builder."
+            todo = back.todo or "Mend the cause, then `ebspub resume`: it starts with a new builder."
             failure = Failure(what, back.code, back.request_id, todo)
             return self._give_up(job, lease, step, failure, trigger=back.trigger)
         self._start_over(job, lease, step, back.trigger, failure)
@@ -328,7 +328,8 @@ class Driver:
 
 def _limit(job: Job, step: Step) -> float:
     """Return the seconds that a step may take; cleaning up may take as long as launching."""
-    return job.spec.limits.launch if job.cancel_requested else job.spec.step_limit(step.name)
+    cleaning = job.cancel_requested or GAVE_UP in job.facts
+    return job.spec.limits.launch if cleaning else job.spec.step_limit(step.name)
 
 
 def _settle(conn: sa.Connection, job_id: str, now: float) -> None:

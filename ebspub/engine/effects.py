@@ -82,6 +82,11 @@ class Effects:
         """The record of blocks, kept under the same lease."""
         return Ledger(self._store, self._clock, self._lease, lease_time=self._lease_time)
 
+    def other(self, job_id: str) -> Job | None:
+        """Return another job of this database as it is on record now; None where there is none."""
+        with self._store.read() as conn:
+            return jobs.get(conn, job_id)
+
     def make(self, job: Job, view: RegionView, making: Making) -> str | Wait:
         """Return the id of the resource, made now or earlier; or what must be waited for first.
 

@@ -36,6 +36,8 @@ class Back:
     reason: str
     code: str = ""
     request_id: str = ""
+    #: What a person is to do where no attempt is left; empty: what a lost builder asks for.
+    todo: str = ""
 
 
 Outcome = Done | Wait | Back

@@ -1,10 +1,13 @@
-"""The first bytes of an artefact, to see what it is before anything is launched for it."""
+"""The first bytes of an artefact, and how many it has, to see what it is before anything is launched for it."""
 
 from __future__ import annotations
 
+import os
 import queue
+import re
 import threading
 import time
+from dataclasses import dataclass
 
 import urllib3
 from urllib3.exceptions import HTTPError
@@ -17,8 +20,43 @@ from ebspub.source.look import is_local, path_of
 DEADLINE = 20.0
 
 
+_RANGE = re.compile(r"bytes [0-9]+-[0-9]+/([0-9]{1,18})")
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The first :data:`formats.HEAD` bytes of an artefact, or all; and its size in bytes, None where nobody says."""
+
+    begin: bytes
+    size: int | None
+
+
+class Heads:
+    """Looks at artefacts, at each once. Safe to share between threads that look at different ones."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, Head | None] = {}
+
+    def __call__(self, url: str) -> bytes | None:
+        """Return :func:`head` of ``url``."""
+        if url not in self._seen:
+            self._seen[url] = look(url)
+        seen = self._seen[url]
+        return None if seen is None else seen.begin
+
+    def sizes(self) -> dict[str, int]:
+        """Return the sizes of the artefacts that were looked at, where they are known."""
+        return {url: seen.size for url, seen in self._seen.items() if seen is not None and seen.size is not None}
+
+
 def head(url: str, *, deadline: float = DEADLINE) -> bytes | None:
-    """Return the first :data:`formats.HEAD` bytes of an artefact, or all; None where they cannot be had.
+    """Return the first bytes of an artefact; None where they cannot be had."""
+    found = look(url, deadline=deadline)
+    return None if found is None else found.begin
+
+
+def look(url: str, *, deadline: float = DEADLINE) -> Head | None:
+    """Return the beginning and the size of an artefact; None where they cannot be had.
 
     An http(s) server is asked for that range only; where it knows no ranges, no more than that is read. Whatever goes
     wrong is the builder's to find out, which downloads the whole with patience.
@@ -26,10 +64,10 @@ def head(url: str, *, deadline: float = DEADLINE) -> bytes | None:
     if is_local(url):
         try:
             with path_of(url).open("rb") as file:
-                return file.read(formats.HEAD)
+                return Head(file.read(formats.HEAD), os.fstat(file.fileno()).st_size)
         except OSError:
             return None
-    results: queue.Queue[bytes | None] = queue.Queue(maxsize=1)
+    results: queue.Queue[Head | None] = queue.Queue(maxsize=1)
     ends = time.monotonic() + deadline
 
     def work() -> None:
@@ -46,7 +84,7 @@ def head(url: str, *, deadline: float = DEADLINE) -> bytes | None:
         return None
 
 
-def _follow(url: str, ends: float) -> bytes | None:
+def _follow(url: str, ends: float) -> Head | None:
     here = url
     web.require_web(here)
     for _ in range(web.MAX_REDIRECTS + 1):
@@ -73,7 +111,7 @@ def _follow(url: str, ends: float) -> bytes | None:
     return None
 
 
-def _read(response: urllib3.BaseHTTPResponse, ends: float) -> bytes | None:
+def _read(response: urllib3.BaseHTTPResponse, ends: float) -> Head | None:
     if response.headers.get("Content-Encoding", "identity") != "identity":
         return None
     content = bytearray()
@@ -81,4 +119,13 @@ def _read(response: urllib3.BaseHTTPResponse, ends: float) -> bytes | None:
         content += piece
         if time.monotonic() > ends:
             return None
-    return bytes(content)
+    return Head(bytes(content), _size(response))
+
+
+def _size(response: urllib3.BaseHTTPResponse) -> int | None:
+    """Return what the server says of the whole: a range of it says so, too."""
+    if response.status == 206:
+        told = _RANGE.fullmatch(response.headers.get("Content-Range", "").strip())
+        return int(told[1]) if told else None
+    length = response.headers.get("Content-Length", "")
+    return int(length) if length.isascii() and length.isdigit() and len(length) <= 18 else None

@@ -8,6 +8,7 @@ from ebspub.engine.step import Step, Steps
 from ebspub.states import State
 from ebspub.steps.attach import Attach
 from ebspub.steps.cancel import Cancel
+from ebspub.steps.copy import Copy, Follow, Pass
 from ebspub.steps.direct import NoBuilder, NoVolume, Seal, Upload
 from ebspub.steps.launch import Launch
 from ebspub.steps.populate import Populate
@@ -22,7 +23,7 @@ STEPS: Steps = {
     State.POPULATED: Snapshot(),
     State.SNAPSHOTTED: Register(),
 }
-#: Other ways through the states, by the method that takes them.
+#: Other ways through the states, by the word in a job's ``way``.
 WAYS: Mapping[str, Steps] = {
     "direct": {
         State.PENDING: NoBuilder(),
@@ -30,7 +31,14 @@ WAYS: Mapping[str, Steps] = {
         State.ATTACHED: Upload(),
         State.POPULATED: Seal(),
         State.SNAPSHOTTED: Register(),
-    }
+    },
+    "copy": {
+        State.PENDING: Follow(),
+        State.LAUNCHED: Pass("attach", {"volume": "none needed"}),
+        State.ATTACHED: Pass("populate", {"populated": "in the primary region"}),
+        State.POPULATED: Copy(),
+        State.SNAPSHOTTED: Register(),
+    },
 }
 CANCEL: Step = Cancel()
 

@@ -7,11 +7,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ebspub.states import State
+from ebspub.states import STEP_AFTER, State, Status
 from ebspub.store import tables
 from ebspub.store.records import Event
 
 _EVENTS = tables.events
+_JOBS = tables.jobs
 _ADD = _EVENTS.insert()
 _HISTORY = sa.select(_EVENTS).where(_EVENTS.c.job_id == sa.bindparam("job_id")).order_by(_EVENTS.c.id)
 
@@ -43,6 +44,28 @@ def add(  # noqa: PLR0913 - as many as an event has columns
             "facts": dict(facts or {}),
         },
     )
+
+
+def durations(conn: sa.Connection, limit: int) -> list[tuple[str, str, float]]:
+    """Return way, step and seconds of each step of the ``limit`` jobs that were registered last, in their last attempt.
+
+    What was adopted took no steps, and is not among them.
+    """
+    last = (
+        sa.select(_JOBS.c.id, _JOBS.c.method, _JOBS.c.attempt)
+        .where(_JOBS.c.status == Status.DONE.value)
+        .order_by(_JOBS.c.ended_at.desc())
+        .limit(limit)
+        .subquery()
+    )
+    query = (
+        sa.select(last.c.method, _EVENTS.c.action, _EVENTS.c.facts)
+        .join(last, sa.and_(last.c.id == _EVENTS.c.job_id, last.c.attempt == _EVENTS.c.attempt))
+        .where(_EVENTS.c.from_state.is_not(None), _EVENTS.c.action.in_(STEP_AFTER.values()))
+        .order_by(_EVENTS.c.id)
+    )
+    rows = conn.execute(query).all()
+    return [(row.method, row.action, float(row.facts["seconds"])) for row in rows if "seconds" in row.facts]
 
 
 def _storable(text: str) -> str:

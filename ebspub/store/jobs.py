@@ -6,7 +6,7 @@ statement: a process that lost its lease changes nothing, whatever it still beli
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -62,7 +62,7 @@ def add(conn: sa.Connection, spec: JobSpec, now: float) -> bool:
                 name: getattr(spec, name) for name in ("suite", "build", "label", "serial", "version", "arch", "region")
             },
             "spec": spec.model_dump_json(),
-            "method": spec.method,
+            "method": spec.way,
             "state": State.PENDING.value,
             "status": Status.WAITING.value,
             "attempt": 1,
@@ -161,7 +161,7 @@ def respecify(conn: sa.Connection, job: Job, spec: JobSpec, now: float) -> bool:
     statement = (
         _JOBS.update()
         .where(_JOBS.c.id == job.id, _JOBS.c.epoch == job.epoch, _JOBS.c.ended_at.is_(None))
-        .values(spec=spec.model_dump_json(), method=spec.method, label=spec.label, version=spec.version, updated_at=now)
+        .values(spec=spec.model_dump_json(), method=spec.way, label=spec.label, version=spec.version, updated_at=now)
     )
     return conn.execute(statement).rowcount == 1
 
@@ -186,6 +186,22 @@ def predecessor(conn: sa.Connection, spec: JobSpec) -> Job | None:
     told = {name: getattr(spec, name) for name in ("suite", "build", "arch", "region")}
     found = conn.execute(_PREDECESSOR, {**told, "its_id": spec.job_id}).scalar()
     return None if found is None else get(conn, found)
+
+
+def last_facts(conn: sa.Connection, spec: JobSpec) -> Mapping[str, Any]:
+    """Return the facts of the job of the same suite, build and arch that was registered last, of any region.
+
+    Not of a copy, which knows less of its content than what it was copied from.
+    """
+    query = (
+        sa.select(_JOBS.c.facts)
+        .where(*(_JOBS.c[name] == getattr(spec, name) for name in ("suite", "build", "arch")))
+        .where(_JOBS.c.status == Status.DONE.value, _JOBS.c.method != "copy")
+        .order_by(_JOBS.c.ended_at.desc(), _JOBS.c.id)
+        .limit(1)
+    )
+    found = conn.execute(query).scalar()
+    return {} if found is None else dict(found)
 
 
 def hold(conn: sa.Connection, job: Job, *, orphaned: bool = False) -> bool:

@@ -66,7 +66,7 @@ jobs = sa.Table(
     sa.Column("region", sa.String(32), nullable=False),
     sa.Column("account", sa.String(32)),
     sa.Column("spec", sa.Text, nullable=False),
-    # The way to fill the volume, which is in the document, too: what a state asks for depends on it.
+    # The way through the states, which is in the document, too: what a state asks for depends on it.
     sa.Column("method", sa.String(16), nullable=False, server_default="filesystem"),
     sa.Column("state", sa.String(16), nullable=False),
     sa.Column("status", sa.String(16), nullable=False),
@@ -99,13 +99,15 @@ jobs = sa.Table(
     _one_of("status", Status, "status"),
     sa.CheckConstraint("attempt >= attempt_base AND attempt_base >= 1", name="attempt"),
     sa.CheckConstraint("epoch >= 0 AND retries >= 0", name="counters"),
-    sa.CheckConstraint("method IN ('filesystem', 'disk', 'direct')", name="method"),
-    # The direct method has neither builder nor volume; it fills a snapshot.
+    sa.CheckConstraint("method IN ('filesystem', 'disk', 'direct', 'copy')", name="method"),
+    # The direct method has neither builder nor volume; it fills a snapshot. A copy has nothing before its snapshot.
     sa.CheckConstraint(
-        "method = 'direct' OR state NOT IN ('launched', 'attached') OR instance_id IS NOT NULL", name="builder"
+        "method IN ('direct', 'copy') OR state NOT IN ('launched', 'attached') OR instance_id IS NOT NULL",
+        name="builder",
     ),
     sa.CheckConstraint(
-        "method = 'direct' OR state NOT IN ('attached', 'populated') OR volume_id IS NOT NULL", name="volume"
+        "method IN ('direct', 'copy') OR state NOT IN ('attached', 'populated') OR volume_id IS NOT NULL",
+        name="volume",
     ),
     sa.CheckConstraint("method <> 'direct' OR state <> 'populated' OR snapshot_id IS NOT NULL", name="filled"),
     sa.CheckConstraint("state <> 'snapshotted' OR snapshot_id IS NOT NULL", name="snapshot"),

@@ -249,6 +249,22 @@ def test_a_removal_that_is_refused_is_red_only_where_it_was_tried_on_a_thing_of_
     assert [(row.check, row.what) for row in ward.reds()] == [("permissions", "refused: DeleteVolume")]
 
 
+def test_a_region_that_only_copies_needs_what_copies_need_and_no_builder(ward: Ward) -> None:
+    ward.configure(regions=(REGION, "eu-west-1"))
+    wish = f'arches = ["amd64"]\nfan_out = {{ primary = "{REGION}", when = "always" }}'
+    ward.file.write_text(ward.file.read_text().replace('arches = ["amd64"]', wish))
+    rows = [row for row in ward.examine() if row.subject == "eu-west-1"]
+    assert not {"builder image amd64", "network"} & {row.check for row in rows}
+    assert [row.what for row in rows if row.check == "permissions"] == ["4 of 4 actions granted"]
+
+    ward.cloud.deny("CopySnapshot")
+    ward.cloud.deny("RunInstances")
+    told = {(row.subject, row.level, row.what) for row in ward.examine() if row.check == "permissions"}
+    assert ("eu-west-1", Level.YELLOW, "refused for a thing that does not exist: CopySnapshot") in told
+    assert (REGION, Level.RED, "refused: RunInstances") in told
+    assert not any("RunInstances" in what for region, _, what in told if region == "eu-west-1")
+
+
 def test_key_material_that_others_can_read_is_red(ward: Ward) -> None:
     secret = load(ward.file).state_folder() / "secret"
     Keyring.open(secret)

@@ -10,6 +10,8 @@ from tests.simulation.chaos import Chaos, failure
 from tests.simulation.ec2 import Region, Thing, tags_of
 
 ACCOUNT = "123456789012"
+#: Seconds within a call after which the process that made it may have lost its job.
+SUSPENDED = 120.0
 
 
 class Client:
@@ -25,7 +27,9 @@ class Client:
 
         def call(**arguments: Any) -> Any:
             reading = name.startswith(("describe", "get"))
+            began = chaos.clock.now()
             chaos.before_call(f"{self._region.name} {action}")
+            self._region.late = chaos.clock.now() - began > SUSPENDED
             if action in self._region.denied:
                 raise failure(action, "UnauthorizedOperation", 403)
             answer = method(**arguments)
@@ -243,6 +247,27 @@ class Actions:
             content=volume.data["content"],
             while_attached=bool(volume.data.get("instance")),
         )
+        return {"SnapshotId": made.id}
+
+    def copy_snapshot(self, **arguments: Any) -> Any:
+        there = self._region.others[arguments["SourceRegion"]]
+        code = "InvalidSnapshot.NotFound"
+        original = there.get("CopySnapshot", arguments["SourceSnapshotId"], "snapshot", code)
+        if original.state(self._now) != "completed":
+            raise failure("CopySnapshot", "IncorrectState")
+        under_way = [t for t in self._region.of("snapshot") if "copy" in t.data and t.state(self._now) == "pending"]
+        if len(under_way) >= self._region.copies_at_once:
+            message = "Too many snapshot copies in progress. The limit is 2 for this destination region."
+            raise failure("CopySnapshot", "ResourceLimitExceeded", message=message)
+        fails = self._chaos.happens(self._chaos.weather.snapshot_error)
+        made = self._region.make(
+            "snapshot",
+            tags_of(arguments, "snapshot"),
+            (0.0, "pending"),
+            (60.0, "error" if fails else "completed"),
+            **{**original.data, "volume": "vol-ffffffff", "copy": original.id, "late": self._region.late},
+        )
+        made.data.pop("put", None)
         return {"SnapshotId": made.id}
 
     def start_snapshot(self, **arguments: Any) -> Any:

@@ -47,6 +47,11 @@ class Region:
         #: Instance types that nothing is left of, and actions that the credentials may not do.
         self.no_capacity: set[str] = set()
         self.denied: set[str] = set()
+        #: The other regions of the account, by name; and how many snapshots may be on their way to this one.
+        self.others: dict[str, Region] = {}
+        self.copies_at_once = 2
+        #: Whether the call that is being answered was under way for very long.
+        self.late = False
         self._ids = itertools.count(1)
 
     @property

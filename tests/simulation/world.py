@@ -18,7 +18,7 @@ from ebspub.engine.scheduler import Pace, Scheduler
 from ebspub.engine.shells import Shells
 from ebspub.errors import LeaseLostError
 from ebspub.remote.keys import Key, Keyring
-from ebspub.spec import Builder, JobSpec, Limits, Method, Registration, Source, Volume
+from ebspub.spec import Builder, FanOut, JobSpec, Limits, Method, Registration, Source, Volume
 from ebspub.states import State, Status
 from ebspub.steps import CANCEL, STEPS, WAYS
 from ebspub.store import Job, Store, events, jobs, tables
@@ -91,6 +91,7 @@ class World:
         weather: Weather | None = None,
         lean: bool = True,
         method: Method = "filesystem",
+        fan_out: bool = False,
     ) -> None:
         self.rng = random.Random(seed)
         self.clock = VirtualClock()
@@ -98,11 +99,14 @@ class World:
         self.chaos.during_pause = self._others
         names = [f"sim-{number}" for number in range(regions)]
         self.regions = {name: Region(name, self.chaos) for name in names}
+        for region in self.regions.values():
+            region.others = self.regions
         self.clients = SimulatedClients(self.regions)
         self.store = open_store(lean=lean)
         self.store.chaos = self.chaos
         self.keyring = FixedKeys()
-        self.specs = [job_spec(name, number, method) for name in names for number in range(jobs_each)]
+        primary = names[0] if fan_out else None
+        self.specs = [job_spec(name, number, method, primary) for name in names for number in range(jobs_each)]
         self.dead: set[str] = set()
         #: A name that somebody else's AMI holds: the job of that name must fail and touch nothing.
         self.taken: str | None = None
@@ -202,8 +206,9 @@ class World:
             return all(job.ended or (self._refused(job) and not job.live()) for job in jobs.find(conn))
 
     def _refused(self, job: Job) -> bool:
-        """Whether the job failed, as it must, because its name is a stranger's."""
-        taken = self.taken == job.spec.registration.name and job.spec.region == next(iter(self.regions))
+        """Whether the job failed, as it must, because its name is a stranger's, or that of what it was to copy."""
+        origin = job.spec.fan_out.region if job.spec.fan_out is not None else job.spec.region
+        taken = self.taken == job.spec.registration.name and origin == next(iter(self.regions))
         return taken and job.status is Status.FAILED
 
     def violations(self) -> list[str]:
@@ -217,8 +222,16 @@ class World:
             wrong += self._left_over(name, region, {job.ami_id for job in found}, {job.snapshot_id for job in found})
         wrong += [f"failed for what trying again mends: {what}" for what in self.failed if not _bounded(what)]
         for job in found:
-            wrong += self._published(job) + self._told(job) + self._once(job)
+            wrong += self._published(job) + self._told(job) + self._once(job) + self._copied(job)
         return wrong
+
+    def _copied(self, job: Job) -> list[str]:
+        """A copy has never had anything but a snapshot and an AMI."""
+        if job.spec.primary is None:
+            return []
+        things = self.regions[job.spec.region].things.values()
+        made = {thing.kind for thing in things if thing.tags.get(tags.JOB) == job.id}
+        return [f"{job.id}: made {kind}" for kind in sorted(made - {"snapshot", "image"})]
 
     def _told(self, job: Job) -> list[str]:
         """The history of a job is one chain of states, from pending to where the job is."""
@@ -263,14 +276,16 @@ class World:
     def _swept(self, region: Region) -> set[str]:
         """What a process that stood still within a call made for a job that had failed meanwhile.
 
-        No process may undo it, and nobody drives that job again: `sweep` finds it by its tags, and by no row.
+        No process may undo it, and nobody drives that job again: `sweep` finds it by its tags, and by no row. Nor that
+        of a job that is through, for which CopySnapshot, without a client token, succeeds once more.
         """
         with self.store.read() as conn:
             refused = {
                 job.id: {row.resource_id for row in job.resources} for job in jobs.find(conn) if self._refused(job)
             }
         marked = [t for t in region.things.values() if t.tags.get(tags.STORE) == self.store.id]
-        return {t.id for t in marked if t.id not in refused.get(t.tags[tags.JOB], {t.id})}
+        late = {t.id for t in region.things.values() if t.data.get("late")}
+        return late | {t.id for t in marked if t.id not in refused.get(t.tags[tags.JOB], {t.id})}
 
     def _published(self, job: Job) -> list[str]:
         if self._refused(job):
@@ -292,15 +307,20 @@ class World:
 
 def _bounded(what: str) -> bool:
     """Whether a job may fail with this error: it used up what it has, or the name is a stranger's."""
-    used_up = ("of 5)", "EC2 failed 5 ", " within ", "did not end in time", "has not answered for")
+    used_up = ("of 5)", "EC2 failed 5 ", " within ", "did not end in time", "has not answered for", "nobody drives")
     return any(word in what for word in (*used_up, "is taken by"))
 
 
 def run(
-    seed: int, weather: Weather | None = None, *, lean: bool = True, method: Method = "filesystem"
+    seed: int,
+    weather: Weather | None = None,
+    *,
+    lean: bool = True,
+    method: Method = "filesystem",
+    copies: int = 0,
 ) -> tuple[World, list[str]]:
-    """Play the history of a seed; return its world and what it violates."""
-    world = World(seed, weather=weather, lean=lean, method=method)
+    """Play the history of a seed; return its world and what it violates. ``copies``: to so many further regions."""
+    world = World(seed, weather=weather, lean=lean, method=method, regions=1 + copies, fan_out=copies > 0)
     world.history()
     return world, world.violations()
 
@@ -354,8 +374,9 @@ def open_store(*, lean: bool = True) -> SimulatedStore:
     return store
 
 
-def job_spec(region: str, number: int, method: Method = "filesystem") -> JobSpec:
-    """Return the job of a build in a region."""
+def job_spec(region: str, number: int, method: Method = "filesystem", primary: str | None = None) -> JobSpec:
+    """Return the job of a build in a region; it copies the snapshot of its twin in the region ``primary``, if any."""
+    copies = primary is not None and primary != region
     return JobSpec(
         suite="lucid",
         build="server",
@@ -370,6 +391,7 @@ def job_spec(region: str, number: int, method: Method = "filesystem") -> JobSpec
         registration=Registration(name=f"image-{number}", architecture="x86_64"),
         method=method,
         parent="previous",
+        fan_out=FanOut(region=str(primary), when="always", copies=True, why="always") if copies else None,
         tags={},
         limits=Limits(attempts=5),
     )

@@ -112,13 +112,25 @@ def _create_snapshot(ec2: Any, trial: Trial) -> None:
     ec2.create_snapshot(DryRun=True, VolumeId=trial.ids[Kind.VOLUME], TagSpecifications=trial.named("snapshot"))
 
 
+def _copy_snapshot(ec2: Any, trial: Trial) -> None:
+    # Within the region: here is what is ours, and the permission is the same.
+    ec2.copy_snapshot(
+        DryRun=True,
+        SourceSnapshotId=trial.ids[Kind.SNAPSHOT],
+        SourceRegion=trial.spec.region,
+        TagSpecifications=trial.named("snapshot"),
+    )
+
+
 def _attach(ec2: Any, trial: Trial) -> None:
     ids = trial.ids
     ec2.attach_volume(DryRun=True, VolumeId=ids[Kind.VOLUME], InstanceId=ids[Kind.INSTANCE], Device="/dev/sdf")
 
 
-#: Every call that changes something: what it is tried on (none: it makes something new), and how.
-ACTIONS: Mapping[str, tuple[tuple[Kind, ...], Callable[[Any, Trial], object]]] = {
+#: What a call is tried on (none: it makes something new), and how.
+Action = tuple[tuple[Kind, ...], Callable[[Any, Trial], object]]
+#: Every call that changes something, of jobs that have a builder.
+ACTIONS: Mapping[str, Action] = {
     "RunInstances": ((), _run_instances),
     "CreateVolume": ((), _create_volume),
     "CreateSnapshot": ((Kind.VOLUME,), _create_snapshot),
@@ -150,11 +162,18 @@ ACTIONS: Mapping[str, tuple[tuple[Kind, ...], Callable[[Any, Trial], object]]] =
         lambda ec2, t: ec2.delete_snapshot(DryRun=True, SnapshotId=t.ids[Kind.SNAPSHOT]),
     ),
 }
+#: What a copy needs beside, or instead of, the above.
+COPYING: Mapping[str, Action] = {
+    "CopySnapshot": ((Kind.SNAPSHOT,), _copy_snapshot),
+    **{name: ACTIONS[name] for name in ("RegisterImage", "DeregisterImage", "DeleteSnapshot")},
+}
 _GRANT = "Grant the actions to the credentials in use (examples/iam-policy.json)."
 
 
-def check(clients: RegionClients, spec: JobSpec, image: str, store: str) -> Iterator[Row]:
-    """Try every action in a region; ``image`` is the builder's, ``store`` this database's id (empty: none yet)."""
+def check(
+    clients: RegionClients, spec: JobSpec, image: str, store: str, actions: Mapping[str, Action] = ACTIONS
+) -> Iterator[Row]:
+    """Try ``actions`` in a region; ``image`` is the builder's, ``store`` this database's id (empty: none yet)."""
     region = clients.region
     try:
         account.dry_run("DescribeRegions", lambda: clients.reader.describe_regions(DryRun=True))
@@ -166,7 +185,7 @@ def check(clients: RegionClients, spec: JobSpec, image: str, store: str) -> Iter
     trial = _trial(clients, spec, image, store, ours)
     present = {thing.kind for thing in ours}
     granted, refused, unsure, silent = [], [], [], []
-    for action, (on, call) in ACTIONS.items():
+    for action, (on, call) in actions.items():
         refusal = _try(clients, action, call, trial)
         if refusal is None:
             granted.append(action)
@@ -203,6 +222,7 @@ def _rows(
         what = f"refused for a thing that does not exist: {', '.join(unsure)}"
         todo = "Well if your policy allows these for what carries ebspub's tags only (examples/iam-policy.json does)."
         yield Row(region, "permissions", Level.YELLOW, what, todo)
+    tried = sum(len(each) for each in (granted, refused, unsure, silent))
     said = f"; not told by EC2: {', '.join(silent)}" if silent else ""
     if granted or silent:
-        yield Row(region, "permissions", Level.GREEN, f"{len(granted)} of {len(ACTIONS)} actions granted{said}")
+        yield Row(region, "permissions", Level.GREEN, f"{len(granted)} of {tried} actions granted{said}")

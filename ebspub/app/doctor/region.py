@@ -38,8 +38,18 @@ class Case:
 
     @property
     def built(self) -> Sequence[JobSpec]:
-        """The jobs that need a builder."""
-        return [spec for spec in self.specs if spec.method != "direct"]
+        """The jobs that need a builder, or may: which of them copy for less is decided when they are planned."""
+        return [spec for spec in self.specs if spec.builder.image]
+
+    @property
+    def copied(self) -> Sequence[JobSpec]:
+        """The jobs that copy a snapshot, or may."""
+        return [spec for spec in self.specs if spec.primary is not None]
+
+    @property
+    def uploaded(self) -> Sequence[JobSpec]:
+        """The jobs that put blocks, or may."""
+        return [spec for spec in self.specs if spec.method == "direct" and not _always_copied(spec)]
 
     def image(self, spec: JobSpec) -> Image | None:
         """Return the builder image of a job, asked for once; None where there is none. Raises AwsError."""
@@ -48,6 +58,10 @@ class Case:
             found = parameters.image_id(self.clients.ssm, wanted)
             self._images[wanted] = images.get(self.clients.reader, found)
         return self._images[wanted]
+
+
+def _always_copied(spec: JobSpec) -> bool:
+    return spec.fan_out is not None and spec.fan_out.copies and spec.fan_out.when == "always"
 
 
 def builder_images(case: Case) -> Iterator[Row]:
@@ -187,15 +201,17 @@ def quotas(case: Case) -> Iterator[Row]:
 
 def granted(case: Case) -> Iterator[Row]:
     """See that the credentials may do all that publishing does."""
-    if len(case.built) < len(case.specs):
+    if case.uploaded:
         yield direct.check(case.clients)
-    if not case.built:
+    actions = {**(permissions.ACTIONS if case.built else {}), **(permissions.COPYING if case.copied else {})}
+    if not actions:
         return
+    spec = (case.built or case.copied)[0]
     try:
-        image = case.image(case.built[0])
+        image = case.image(spec) if spec.builder.image else None
     except AwsError:
         image = None  # the check of builder images tells it
-    yield from permissions.check(case.clients, case.built[0], image.id if image else "", case.store)
+    yield from permissions.check(case.clients, spec, image.id if image else "", case.store, actions)
 
 
 #: Every check of a region, in the order of the table.

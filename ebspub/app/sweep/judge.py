@@ -137,7 +137,8 @@ def _unknown(thing: Owned, job: Job | None) -> str:
         return f"its job is of {job.spec.region}"
     if thing.attempt > job.attempt:
         return f"is of attempt {thing.attempt}; this database knows {job.attempt} of its job"
-    if thing.kind in _PUBLISHED and row_of(thing, job) is None and not _taken_of_ours(thing, job):
+    ours = _taken_of_ours(thing, job) or _copied_by_us(thing, job)
+    if thing.kind in _PUBLISHED and row_of(thing, job) is None and not ours:
         return "its job did not make it (a copy with the tags of the original?)"
     return ""
 
@@ -146,6 +147,17 @@ def _taken_of_ours(thing: Owned, job: Job) -> bool:
     """Whether a snapshot is of a volume that the job made: then the job made it, with the answer lost twice."""
     volumes = {r.resource_id for r in job.resources if r.kind is Kind.VOLUME}
     return thing.kind is Kind.SNAPSHOT and any(volume in volumes for volume in thing.uses)
+
+
+def _copied_by_us(thing: Owned, job: Job) -> bool:
+    """Whether a snapshot is a copy that the job made once too often: the call went out when its intent was given up.
+
+    CopySnapshot takes no client token, so a process that stood still within it makes another copy, whatever has become
+    of its job meanwhile. It has the intent's token and description; a copy by hand has a description of its own.
+    """
+    token = thing.tags.get(tags.TOKEN)
+    intents = (r for r in job.resources if r.kind is Kind.SNAPSHOT and r.token == token and "region" in r.request)
+    return thing.kind is Kind.SNAPSHOT and any(r.request["description"] == thing.description for r in intents)
 
 
 def _unneeded(thing: Owned, job: Job | None) -> str:

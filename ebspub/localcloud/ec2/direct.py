@@ -21,7 +21,7 @@ from moto.ec2.utils import random_snapshot_id
 
 from ebspub.localcloud import sparse
 from ebspub.localcloud.ec2.base import now
-from ebspub.localcloud.ec2.snapshots import CloudSnapshot, SnapshotBackend
+from ebspub.localcloud.ec2.snapshots import NO_VOLUME, CloudSnapshot, NoVolume, SnapshotBackend
 
 BLOCK = 512 * 1024
 _KEY = re.compile(r"arn:aws[a-z\-]*:kms:.*:[0-9]{12}:key/.*")
@@ -40,14 +40,6 @@ class EbsError(Exception):
 def invalid(message: str) -> NoReturn:
     """Answer that the call is not valid."""
     raise EbsError(400, "ValidationException", message)
-
-
-@dataclass(frozen=True)
-class _NoVolume:
-    """What EC2 says such a snapshot was taken of."""
-
-    size: int
-    id: str = "vol-ffffffff"
 
 
 @dataclass
@@ -80,7 +72,7 @@ class DirectBackend(SnapshotBackend):
             snapshot = CloudSnapshot(
                 self,
                 random_snapshot_id(),
-                volume=_NoVolume(size),
+                volume=NoVolume(size),
                 description=request.get("Description", ""),
                 encrypted=parent.encrypted if parent else bool(request.get("Encrypted")),
                 kms_key_id=parent.kms_key_id if parent else request.get("KmsKeyArn"),
@@ -170,7 +162,7 @@ class DirectBackend(SnapshotBackend):
         while snapshot.writing is not None and snapshot.writing.parent in self.snapshots:
             snapshot = self.get_snapshot(snapshot.writing.parent)
             line.add(snapshot.id)
-        return line if snapshot.writing is not None else {*line, snapshot.volume_id}
+        return line if snapshot.volume_id == NO_VOLUME else {*line, snapshot.volume_id}
 
     def _known(self, snapshot_id: str) -> CloudSnapshot:
         """Return a snapshot; one that is fresh may still be hidden."""

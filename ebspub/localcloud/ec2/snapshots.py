@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from moto.core.responses import ActionResult
-from moto.ec2.exceptions import InvalidSnapshotInUse
+from moto.ec2.exceptions import InvalidSnapshotIdError, InvalidSnapshotInUse
 from moto.ec2.models.elastic_block_store import Snapshot
 from moto.ec2.utils import random_snapshot_id
 
@@ -18,6 +19,18 @@ if TYPE_CHECKING:
     from ebspub.localcloud.ec2.direct import Writing
 
 
+#: The volume that EC2 names of a snapshot that was taken of none.
+NO_VOLUME = "vol-ffffffff"
+
+
+@dataclass
+class NoVolume:
+    """What EC2 says such a snapshot was taken of: one that was put block by block, or copied."""
+
+    size: int
+    id: str = NO_VOLUME
+
+
 class CloudSnapshot(Snapshot):  # type: ignore[misc, unused-ignore]
     """A snapshot with a size and a state of its own."""
 
@@ -27,6 +40,8 @@ class CloudSnapshot(Snapshot):  # type: ignore[misc, unused-ignore]
         self.status = "pending"
         #: What was put into it, where it is filled block by block.
         self.writing: Writing | None = None
+        #: Whether it is a copy of another one.
+        self.copied = False
         self.size: int = self.volume.volume_size if isinstance(self.volume, Snapshot) else self.volume.size
 
     @property
@@ -61,12 +76,24 @@ class SnapshotBackend(NounBackend):
         self, source_snapshot_id: str, source_region: str, description: str, kms_key_id: str | None
     ) -> CloudSnapshot:
         origin = self.in_region(source_region).get_snapshot(source_snapshot_id)
+        if not self.world.listed(origin.born):
+            raise InvalidSnapshotIdError
         if origin.status != "completed":
             refuse("IncorrectState", f"Snapshot '{source_snapshot_id}' is not 'completed'.")
+        limit = self.world.settings.snapshot_copies
+        copies: Any = [each for each in self.snapshots.values() if getattr(each, "copied", False)]
+        if sum(each.status == "pending" for each in copies) >= limit:
+            told = f"Too many snapshot copies in progress. The limit is {limit} for this destination region."
+            refuse("ResourceLimitExceeded", told)
         snapshot = CloudSnapshot(
-            self, random_snapshot_id(), volume=origin.volume, description=description or "", kms_key_id=kms_key_id
+            self,
+            random_snapshot_id(),
+            volume=NoVolume(origin.size),
+            description=description or "",
+            encrypted=origin.encrypted,
+            kms_key_id=kms_key_id,
         )
-        snapshot.size = origin.size
+        snapshot.copied = True
         self.snapshots[snapshot.id] = snapshot
         source = os.open(self.world.snapshot_file(origin.id), os.O_RDONLY | os.O_CLOEXEC)
         self.world.background(lambda: self._freeze(snapshot, source))
@@ -110,6 +137,19 @@ class SnapshotBackend(NounBackend):
 
 class SnapshotResponse(NounResponse):
     """Calls about snapshots."""
+
+    def copy_snapshot(self) -> ActionResult:
+        """Copy, encrypted where that is asked for; EC2 takes no `false`, and no key without it."""
+        asked = self._get_param("Encrypted")
+        encrypted = asked is not None and str(asked).lower() == "true"
+        if asked is not None and not encrypted:
+            refuse("InvalidParameterValue", "The parameter Encrypted cannot be set to false.")
+        if self._get_param("KmsKeyId") and not encrypted:
+            refuse("InvalidParameterDependency", "The parameter KmsKeyId requires the parameter Encrypted to be set.")
+        answer = outcome(super().copy_snapshot())
+        snapshot = self.cloud.get_snapshot(answer["SnapshotId"])
+        snapshot.encrypted = snapshot.encrypted or encrypted
+        return ActionResult(answer)
 
     def describe_snapshots(self) -> ActionResult:
         asked = self._get_param("SnapshotIds", [])

@@ -11,10 +11,10 @@ import sqlalchemy as sa
 from ebspub.clock import Clock
 from ebspub.engine.ledger import Ledger
 from ebspub.errors import LeaseLostError
-from ebspub.spec import JobSpec
+from ebspub.spec import FanOut, JobSpec
 from ebspub.states import Kind, Status
 from ebspub.store import Job, Lease, Store, blocks, effects, jobs, tables
-from tests.contract.store.rows import NOW, driven, job_of, spec, take
+from tests.contract.store.rows import NOW, driven, job_of, plan, spec, take
 
 
 class FixedClock(Clock):
@@ -137,6 +137,31 @@ def test_blocks_that_no_upload_needs_are_forgotten(store: Store) -> None:
     with store.read() as conn:
         left = set(conn.execute(sa.select(tables.blocks.c.resource)).scalars())
     assert left == {rows["20101017"], elsewhere, mine}
+
+
+def test_a_copy_needs_neither_builder_nor_volume_but_a_snapshot_in_the_end(store: Store) -> None:
+    wish = FanOut(region="eu-west-1", when="always", copies=True, why="because")
+    job, lease = driven(store, spec(fan_out=wish))
+    for state in ("launched", "attached", "populated"):
+        with store.write() as conn:
+            jobs.change(conn, job.id, lease, NOW, state=state)
+    with pytest.raises(sa.exc.IntegrityError), store.write() as conn:
+        jobs.change(conn, job.id, lease, NOW, state="snapshotted")
+
+
+def test_what_a_product_last_held_is_told_by_who_made_it(store: Store) -> None:
+    wish = FanOut(region="us-east-1", when="always", copies=True, why="because")
+    done = {"status": "done", "state": "registered", "lease_owner": None, "lease_until": None}
+    told = [(spec("1"), 10), (spec("2"), 20), (spec("3", region="eu-west-1", fan_out=wish), 30), (spec("4"), 40)]
+    for at, (document, size) in enumerate(told[:3]):
+        job, lease = driven(store, document)
+        ids = {"ami_id": f"ami-{at}", "snapshot_id": f"snap-{at}", "ended_at": NOW + at}
+        with store.write() as conn:
+            jobs.change(conn, job.id, lease, NOW, facts={"bytes": size}, **ids, **done)
+    plan(store, told[3][0])
+    with store.read() as conn:
+        assert jobs.last_facts(conn, spec("5")) == {"bytes": 20}
+        assert jobs.last_facts(conn, spec("5", arch="arm64")) == {}
 
 
 def test_a_direct_job_needs_no_builder_but_a_snapshot(store: Store) -> None:

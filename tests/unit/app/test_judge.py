@@ -216,3 +216,16 @@ def test_a_test_boot_is_left_alone_for_as_long_as_its_lease(until: float, expect
     ended = job(Status.DONE, ami_id="ami-1", snapshot_id="snap-1")
     booted = replace(ended, verification=Lease("somebody", until, 1))
     assert fate(thing(Kind.INSTANCE, "i-1"), booted) is expected
+
+
+def test_a_copy_that_the_job_made_once_too_often_goes_and_one_by_hand_stays() -> None:
+    told = {"snapshot": "snap-0", "region": "eu-west-1", "description": f"name (ebspub {SPEC.job_id})"}
+    known = job(Status.DONE, replace(row(Kind.SNAPSHOT, "snap-1"), request=told), ami_id="ami-1", snapshot_id="snap-1")
+    again = thing(Kind.SNAPSHOT, "snap-2", uses=("vol-ffffffff",), description=told["description"])
+    by_hand = thing(Kind.SNAPSHOT, "snap-3", uses=("vol-ffffffff",), description="[Copied snap-1 from us-east-1]")
+    found = fates([again, by_hand, thing(Kind.SNAPSHOT, "snap-1", description=told["description"])], known)
+    assert {name: verdict.fate for name, verdict in found.items()} == {
+        "snap-1": Fate.KEEP,
+        "snap-2": Fate.REMOVE,
+        "snap-3": Fate.REPORT,
+    }

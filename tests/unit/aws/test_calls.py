@@ -55,6 +55,13 @@ RUN_OLD = {
     "NetworkInterfaces": [{"DeviceIndex": 0, "DeleteOnTermination": True, "AssociatePublicIpAddress": True}],
     "MetadataOptions": {"HttpTokens": "optional", "HttpPutResponseHopLimit": 1, "HttpEndpoint": "enabled"},
 }
+COPY = {"snapshot": "snap-1", "region": "us-east-1", "description": "lucid", "encrypted": False, "kms_key": None}
+COPIED = {
+    "SourceSnapshotId": "snap-1",
+    "SourceRegion": "us-east-1",
+    "Description": "lucid",
+    "TagSpecifications": [{"ResourceType": "snapshot", "Tags": PAIRS}],
+}
 CREATE = {
     "AvailabilityZone": "us-east-1a",
     "Size": 8,
@@ -222,6 +229,22 @@ CALLS: list[tuple[str, Callable[[EC2Client], object], str, dict[str, Any], dict[
         "snap-1",
     ),
     (
+        "copy a snapshot",
+        lambda ec2: snapshots.copy(ec2, COPY, tags=TAGS),
+        "copy_snapshot",
+        COPIED,
+        {"SnapshotId": "snap-2"},
+        "snap-2",
+    ),
+    (
+        "copy a snapshot and encrypt it",
+        lambda ec2: snapshots.copy(ec2, {**COPY, "encrypted": True, "kms_key": "alias/images"}, tags=TAGS),
+        "copy_snapshot",
+        {**COPIED, "Encrypted": True, "KmsKeyId": "alias/images"},
+        {"SnapshotId": "snap-2"},
+        "snap-2",
+    ),
+    (
         "delete a snapshot",
         lambda ec2: snapshots.delete(ec2, "snap-1"),
         "delete_snapshot",
@@ -312,7 +335,7 @@ CALLS: list[tuple[str, Callable[[EC2Client], object], str, dict[str, Any], dict[
 ]
 #: The calls that EC2 makes one thing of, however often they are sent with one token.
 TOKENED = {"run_instances", "create_volume"}
-CREATING = TOKENED | {"create_snapshot", "register_image", "create_security_group"}
+CREATING = TOKENED | {"create_snapshot", "copy_snapshot", "register_image", "create_security_group"}
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ ANSWERS: list[tuple[str, int, str, Cause]] = [
     ("ConcurrentSnapshotLimitExceeded", 400, "", Cause.THROTTLED),
     ("ResourceLimitExceeded", 400, "You have reached your limit of Concurrent copies", Cause.THROTTLED),
     ("ResourceLimitExceeded", 400, "The maximum number of public images (5)", Cause.QUOTA),
+    ("ResourceLimitExceeded", 400, "The maximum number of snapshots", Cause.QUOTA),
     ("RequestThrottledException", 400, "Slow down", Cause.THROTTLED),
     ("ConcurrentLimitExceededException", 400, "", Cause.THROTTLED),
     ("InternalServerException", 500, "", Cause.TRANSIENT),
@@ -118,6 +119,14 @@ def test_an_answer_means_one_thing(code: str, status: int, message: str, cause: 
     assert error.request_id == "r-1"
     assert error.message == (message or "(no message)")
     assert error.definite == (cause is not Cause.TRANSIENT)
+
+
+def test_too_many_copies_at_a_time_are_waited_out() -> None:
+    told = answer(
+        "ResourceLimitExceeded", 400, "Too many snapshot copies in progress. The limit is 20 for this region."
+    )
+    assert classify("CopySnapshot", told).cause is Cause.THROTTLED
+    assert classify("RegisterImage", told).cause is Cause.QUOTA
 
 
 @pytest.mark.parametrize(("raised", "cause"), RAISED, ids=lambda value: type(value).__name__)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from ebspub.config import load, select
 from ebspub.states import State, Status
 from ebspub.store import Store, jobs, leases
 from tests.unit.cli.stories import START, Run, Tell
@@ -184,6 +185,53 @@ def test_plan_json_says_why(program: Run, tell: Tell, ec2: str) -> None:
     ]
     assert planned["us-east-1"]["reason"] == f"registered as ami-{0:017x}"
     assert planned["us-east-1"]["source"]["sha256"] == "a" * 64
+
+
+@pytest.fixture
+def fan_out(config: Path) -> None:
+    """Let the other regions of the configuration copy."""
+    arches = 'arches = ["amd64", "i386"]'
+    text = config.read_text()
+    assert arches in text
+    config.write_text(text.replace(arches, f'{arches}\nfan_out = {{ primary = "us-east-1", when = "always" }}'))
+
+
+@pytest.mark.usefixtures("fan_out")
+def test_plan_says_which_way_and_about_what_it_takes_in_80_columns(program: Run, ec2: str, tmp_path: Path) -> None:
+    asked = ("--arch", "amd64", "--region", "eu-west-1")
+    result = program("plan", *asked, **credentials(ec2))
+    assert (result.returncode, result.stderr) == (0, "")
+    lines = result.stdout.splitlines()
+    told = lines[lines.index("lucid-server-20101020") :]
+    assert [line.split(maxsplit=4)[4] for line in told[1:4]] == [
+        *("WAY", "filesystem on a builder", "copy of us-east-1's snapshot")
+    ]
+    assert "us-east-1: its snapshot is copied to 1 region" in told
+    assert "eu-west-1: fan_out.when is always" in told
+    assert any(line.startswith("about ") and "$" in line for line in told)
+    assert any("estimates" in line for line in told)
+    assert max(len(line) for line in told[: told.index("eu-west-1: fan_out.when is always") + 3]) < 80
+    document = json.loads(program("plan", *asked, "--json", **credentials(ec2)).stdout)
+    assert list(document["total"]) == ["seconds", "dollars", "monthly_dollars"]
+    primary, copy = document["jobs"]
+    assert [job["region"] for job in (primary, copy)] == ["us-east-1", "eu-west-1"]
+    assert (copy["way"], copy["why"]) == ("copy of us-east-1's snapshot", "fan_out.when is always")
+    assert list(copy["estimate"]) == list(document["total"])
+    assert document["total"]["dollars"] == pytest.approx(sum(job["estimate"]["dollars"] for job in (primary, copy)))
+
+
+@pytest.mark.usefixtures("fan_out")
+def test_resume_says_which_job_comes_along(program: Run, config: Path, store: Store, ec2: str) -> None:
+    primary, copy = select(load(config), archs=["amd64"], regions=["us-east-1", "eu-west-1"])
+    with store.write() as conn:
+        for spec in (primary, copy):
+            jobs.add(conn, spec, 1.0)
+        jobs.request_cancel(conn, primary.job_id, 1.0)  # so that both end at once
+    result = program("resume", copy.job_id, **credentials(ec2))
+    assert f"ebspub: also {primary.job_id}: its snapshot is to be copied" in result.stderr
+    assert "primary-cancelled" in result.stderr
+    assert f"`ebspub resume {primary.job_id} {copy.job_id}`" in result.stderr
+    assert result.returncode == 3
 
 
 def start(environment: Mapping[str, str], tmp_path: Path, url: str, *arguments: str) -> subprocess.Popen[str]:

@@ -21,6 +21,7 @@ from tests.unit.cli.terminal import Terminal
 
 KEYS = [
     *("id", "suite", "build", "label", "serial", "version", "arch", "region", "account", "name", "source"),
+    *("way", "copy_of"),
     *("state", "status", "step", "progress", "elapsed", "attempt"),
     *("instance_id", "volume_id", "snapshot_id", "ami_id", "facts", "error"),
     *("created_at", "updated_at", "ended_at"),

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from ebspub.source.formats import HEAD, Format, kind, recognise, refusal
-from ebspub.source.head import head
+from ebspub.source.head import Heads, head, look
 
 
 def _filesystem() -> bytes:
@@ -160,6 +160,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             assert self.headers["Range"] == f"bytes=0-{HEAD - 1}"
             self.send_response(206 if ranged else 200)
             self.send_header("Content-Length", str(len(body)))
+            if ranged:
+                self.send_header("Content-Range", f"bytes 0-{HEAD - 1}/{len(self.content)}")
             self.end_headers()
             try:
                 self.wfile.write(body)
@@ -181,6 +183,24 @@ def server() -> Iterator[str]:
 @pytest.mark.parametrize("path", ["ranged", "whole", "moved"])
 def test_no_more_than_the_first_bytes_are_read(server: str, path: str) -> None:
     assert head(f"{server}/{path}") == _Handler.content[:HEAD]
+
+
+@pytest.mark.parametrize("path", ["ranged", "whole", "moved"])
+def test_the_size_of_the_whole_is_known(server: str, path: str) -> None:
+    found = look(f"{server}/{path}")
+    assert found is not None
+    assert found.size == len(_Handler.content)
+
+
+def test_each_artefact_is_looked_at_once(server: str, tmp_path: Path) -> None:
+    file = tmp_path / "x"
+    file.write_bytes(b"12345")
+    heads = Heads()
+    assert heads(file.as_uri()) == b"12345"
+    file.unlink()
+    assert heads(file.as_uri()) == b"12345"
+    assert heads(f"{server}/absent") is None
+    assert heads.sizes() == {file.as_uri(): 5}
 
 
 def test_what_cannot_be_had_is_nobodys_error(server: str, tmp_path: Path) -> None:
