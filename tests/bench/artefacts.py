@@ -78,6 +78,28 @@ def made(cache: Path, *, size: int, data: int) -> Artefacts:
     return Artefacts(folder, pages(folder / Artefacts.raw), pages(folder / Artefacts.member))
 
 
+def large(cache: Path, gib: int) -> Path:
+    """Return a packed whole disk of ``gib`` GiB with 128 MiB of data, spread over all of it."""
+    folder = cache / f"large-{gib}"
+    packed = folder / "disk.img.gz"
+    with (cache / f"{folder.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not packed.exists():
+            folder.mkdir(exist_ok=True)
+            disk, part = folder / Artefacts.raw, folder / "part"
+            with disk.open("wb") as file:
+                file.truncate(gib << 30)
+            _run(folder, "sh", "-c", f"printf 'label: gpt\\nstart=2048\\n' | sfdisk -q {disk.name}")
+            with disk.open("r+b") as file:
+                for number in range(128):
+                    file.seek((4 + number * ((gib << 10) - 8) // 128) * MIB)
+                    file.write(hashlib.shake_256(b"%d" % number).digest(MIB))
+            _run(folder, "sh", "-c", f"{shutil.which('pigz') or 'gzip'} -1 -n -c {disk.name} > {part.name}")
+            disk.unlink()
+            part.rename(packed)
+    return packed
+
+
 def pages(path: Path) -> int:
     """Return the bytes of a file's pages (4 KiB) that are not all zeros; holes are not read."""
     zeros, count = bytes(_PAGE), 0

@@ -6,6 +6,7 @@ as they are, for all alike: artefacts are in memory after the first round.
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -79,7 +80,7 @@ class Parts:
                 words = ["sh", "-c", f'qemu-img convert {flags} "$0" "$1" && sync "$1"', disk, str(target.path)]
             else:
                 raise BenchError(f"no way to write: {way}")
-            taken = self._meter.run(*words)
+            taken = self._meter.run(*words, environment={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])})
             return Taken(taken.seconds, taken.cpu, target.written, target.allocated)
 
     def literal(self) -> Taken:
