@@ -32,7 +32,7 @@ def main(arguments: Sequence[str]) -> int:
     wanted = _options(arguments)
     wanted.folder.mkdir(parents=True, exist_ok=True)
     _say(f"making the image in {wanted.folder}, unless it is there")
-    artefacts = made(wanted.folder, size=wanted.size * MIB, data=wanted.data * 10**6)
+    artefacts = made(wanted.folder, size=wanted.size * MIB, data=wanted.data * 10**6, forms=wanted.forms)
     machine = {**report.machine(), "size": wanted.size * MIB, "rounds": wanted.rounds}
     rounds, memory = report.Rounds(), None
     work = Path(tempfile.mkdtemp(prefix="work-", dir=wanted.folder))
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str]) -> int:
                 memory = report.Ratio("memory", told.rss, report.MEMORY)
     finally:
         shutil.rmtree(work)
-    data = {name: artefacts.disk_data for name in artefacts.disks} | {artefacts.tarball: artefacts.filesystem_data}
+    data = dict.fromkeys(artefacts.disks, artefacts.disk_data) | {artefacts.tarball: artefacts.filesystem_data}
     rows = report.judge(rounds, data)
     text = report.table(rounds, rows, memory)
     machine["load_at_last"] = os.getloadavg()[0]

@@ -1,4 +1,4 @@
-"""A bare client of the EBS direct APIs, as a yardstick: puts the blocks of a raw disk that hold data, and does nothing else.
+"""A bare client of the EBS direct APIs, as a yardstick: puts the blocks of a raw disk that hold data, and that is all.
 
     python -m tests.bench.bare DISK GIB
 

@@ -17,7 +17,7 @@ from ebspub.remote.report import Succeeded
 from ebspub.remote.shell import Shell
 from ebspub.spec import Builder, JobSpec, Registration, Source, Volume
 from tests.bench.artefacts import Artefacts
-from tests.bench.meter import BenchError, Device, Meter, Taken, device
+from tests.bench.meter import BenchError, Meter, Taken, device
 from tests.support.localshell import LocalHost, LocalShell
 
 _VOLUME = "vol-0123456789abcdef0"
@@ -34,7 +34,11 @@ class OnBuilder:
         self._url = url
         self._folder = folder
         self._volume = volume
-        self._sums = {name: artefacts.sha256(name) for name in (*artefacts.disks, artefacts.tarball)}
+        self._sums = {
+            name: artefacts.sha256(name)
+            for name in (*artefacts.disks, artefacts.tarball)
+            if artefacts.path(name).exists()
+        }
         #: Seconds of each phase of the task that was run last.
         self.phases: dict[str, float] = {}
 
@@ -46,7 +50,9 @@ class OnBuilder:
         """A whole disk, written as it is, and with ``grow`` made to fill the volume."""
         return self._run(DiskMethod(), name, virtualization="hvm", grow=grow)
 
-    def _run(self, method: Method, name: str, *, virtualization: Literal["hvm", "paravirtual"], grow: bool = True) -> Taken:
+    def _run(
+        self, method: Method, name: str, *, virtualization: Literal["hvm", "paravirtual"], grow: bool = True
+    ) -> Taken:
         spec = _spec(f"{self._url}/{name}", self._sums[name], self._volume // GIB, virtualization, grow=grow)
         folder = self._folder / "host"
         host = LocalHost(folder)

@@ -1,6 +1,6 @@
 """The plainest way to bring a disk onto a device, as a yardstick: its data, and not its holes; then fsync.
 
-    python -m tests.bench.copying DISK DEVICE
+python -m tests.bench.copying DISK DEVICE
 """
 
 from __future__ import annotations

@@ -96,7 +96,9 @@ def _remove(group: Path) -> None:
 
 def run(*command: str, environment: Mapping[str, str] | None = None) -> str:
     """Return what a command prints. Raises :class:`BenchError` where it fails."""
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, env=environment)
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, env=environment
+    )
     if done.returncode:
         raise BenchError(f"{' '.join(command)[:300]} ended with {done.returncode}: {done.stderr[-2000:]}")
     return done.stdout
@@ -139,5 +141,5 @@ def _written(path: Path) -> int:
 
 
 def settle() -> None:
-    """Let the kernel write what an earlier measurement left to be written, so that the next one does not wait for it."""
+    """Let the kernel write what an earlier measurement left to be written: the next one must not wait for it."""
     run("sync")

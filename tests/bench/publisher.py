@@ -1,4 +1,4 @@
-"""The `direct` method as the publisher runs it, by `ebspub run` against the embedded cloud; and a bare client beside it."""
+"""The `direct` method as the publisher runs it: `ebspub run` against the embedded cloud; and a bare client beside it."""
 
 from __future__ import annotations
 
@@ -99,7 +99,9 @@ def _environment(cloud: Cloud) -> dict[str, str]:
 
 def _peak(words: list[str], environment: dict[str, str]) -> int:
     """Run a command to its good end; return the most memory, in bytes, that it or a child of it had."""
-    process = subprocess.Popen(words, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    process = subprocess.Popen(
+        words, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
     assert process.stdout is not None
     said = process.stdout.read()
     _, status, usage = os.wait4(process.pid, 0)

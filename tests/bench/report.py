@@ -93,7 +93,9 @@ class Row:
 
 def judge(rounds: Rounds, data: Mapping[str, int]) -> list[Row]:
     """Return a row for each method and artefact. ``data``: bytes of data in each artefact's image."""
-    return [_row(rounds, name, data) for name in rounds.taken if name.partition("/")[0] in ("filesystem", "disk", "direct")]
+    return [
+        _row(rounds, name, data) for name in rounds.taken if name.partition("/")[0] in ("filesystem", "disk", "direct")
+    ]
 
 
 def _row(rounds: Rounds, name: str, data: Mapping[str, int]) -> Row:
@@ -110,7 +112,9 @@ def _row(rounds: Rounds, name: str, data: Mapping[str, int]) -> Row:
     written = rounds.most_written(name)
     if written is not None:
         ratios.append(Ratio("written", written / data[artefact], WRITTEN))
-    return Row(method, artefact, seconds, rounds.cpu(name), max(parts, key=lambda p: parts[p]) if parts else "", parts, ratios)
+    return Row(
+        method, artefact, seconds, rounds.cpu(name), max(parts, key=lambda p: parts[p]) if parts else "", parts, ratios
+    )
 
 
 def table(rounds: Rounds, rows: Sequence[Row], memory: Ratio | None) -> str:
@@ -123,14 +127,20 @@ def table(rounds: Rounds, rows: Sequence[Row], memory: Ratio | None) -> str:
     methods = [
         (
             *(f"{row.method}, {row.artefact}", f"{row.seconds:.2f}", _number(row.cpu)),
-            *(_shown(row, "slowest") + (f" {row.slowest}" if row.slowest else ""), _shown(row, "literal"), _shown(row, "written")),
+            *(
+                _shown(row, "slowest") + (f" {row.slowest}" if row.slowest else ""),
+                _shown(row, "literal"),
+                _shown(row, "written"),
+            ),
         )
         for row in rows
     ]
     titles = ("method, artefact", "s", "CPU s", "÷ slowest part", "literal ÷", "written ÷ data")
     text = f"{_grid(('part', 's', 'CPU s'), parts)}\n{_grid(titles, methods)}"
     if memory is not None:
-        text += f"\nMost memory of the publisher, direct, image of 10 GiB: {memory.value / MIB:.0f} MiB ({'<' if memory.met else 'MISSED, <'} {MEMORY // MIB} MiB).\n"
+        word = "less than" if memory.met else "MISSED, less than"
+        found = f"{memory.value / MIB:.0f} MiB ({word} {memory.target / MIB:.0f} MiB)"
+        text += f"\nMost memory of the publisher, `direct`, an image of 10 GiB: {found}.\n"
     return text
 
 
@@ -146,7 +156,10 @@ def _grid(titles: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     """Return a simple table of reStructuredText. Its first column must not be empty, so that lines are rows."""
     widths = [max(len(line[i]) for line in (titles, *lines)) for i in range(len(titles))]
     rule = "  ".join("=" * width for width in widths)
-    told = ["  ".join(word.ljust(width) for word, width in zip(line, widths, strict=True)).rstrip() for line in (titles, *lines)]
+    told = [
+        "  ".join(word.ljust(width) for word, width in zip(line, widths, strict=True)).rstrip()
+        for line in (titles, *lines)
+    ]
     return "\n".join([rule, told[0], rule, *told[1:], rule, ""])
 
 
@@ -156,7 +169,8 @@ def document(rounds: Rounds, rows: Sequence[Row], machine: Mapping[str, Any], me
         "machine": machine,
         "rounds": {name: [asdict(each) for each in found] for name, found in rounds.taken.items()},
         "methods": [
-            {**asdict(row), "ratios": {each.what: {**asdict(each), "met": each.met} for each in row.ratios}} for row in rows
+            {**asdict(row), "ratios": {each.what: {**asdict(each), "met": each.met} for each in row.ratios}}
+            for row in rows
         ],
         "memory": None if memory is None else {"bytes": memory.value, "most": memory.target, "met": memory.met},
     }

@@ -1,7 +1,7 @@
 """A file tree like that of a small Debian system: the same bytes for the same seed.
 
 Its content packs at about 2.7:1, as that of such systems does. It is cut from two pools, one like text and one like
-programs; every file has an alphabet of its own, so that only what is near can be packed, and no decoder finds the pools.
+programs; every piece has an alphabet of its own, so that only what is near can be packed: no decoder finds the pools.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 
-_POOL = 4 << 20
+_POOL = 1 << 20
 #: When all of it was made.
 _THEN = 1_287_532_800
 #: Shares of the bytes: in files of some KiB, in libraries, in large files, and of these what is packed already.
@@ -49,7 +49,15 @@ def _names(root: Path, rng: random.Random) -> Iterator[Path]:
     (root / "var/log").mkdir(parents=True)
     (root / "etc").mkdir()
     (root / "etc/fstab").write_text("LABEL=cloudimg-rootfs / ext4 defaults 0 1\n")
-    places = ("usr/share/doc", "usr/lib/python3", "usr/lib/modules", "usr/share/zoneinfo", "usr/lib/x86_64", "etc", "var/lib")
+    places = (
+        "usr/share/doc",
+        "usr/lib/python3",
+        "usr/lib/modules",
+        "usr/share/zoneinfo",
+        "usr/lib/x86_64",
+        "etc",
+        "var/lib",
+    )
     for number in itertools.count():
         folder = root / rng.choice(places) / f"part{rng.randrange(90)}"
         yield folder / f"{rng.choice(('lib', 'read', 'module', 'conf'))}{number}"
