@@ -54,11 +54,13 @@ def main(arguments: Sequence[str]) -> int:
         shutil.rmtree(work)
     data = dict.fromkeys(artefacts.disks, artefacts.disk_data) | {artefacts.tarball: artefacts.filesystem_data}
     rows = report.judge(rounds, data)
-    text = report.table(rounds, rows, memory)
     machine["load_at_last"] = os.getloadavg()[0]
+    text = f"{report.about(machine)}\n\n{report.table(rounds, rows, memory)}"
     wanted.output.with_suffix(".rst").write_text(text)
     wanted.output.with_suffix(".json").write_text(json.dumps(report.document(rounds, rows, machine, memory), indent=1))
     sys.stdout.write(text)
+    if wanted.readme is not None:
+        wanted.readme.write_text(report.spliced(wanted.readme.read_text(), text))
     return 0
 
 
@@ -72,6 +74,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
                         help=f"of the whole disk: {', '.join(Artefacts.disks)}")  # fmt: skip
     parser.add_argument("--folder", type=Path, default=_CACHE / "bench", help="for images and devices")
     parser.add_argument("--output", type=Path, default=_CACHE / "bench.rst", help="tables; and .json beside it")
+    parser.add_argument("--readme", type=Path, metavar="FILE", help="put the tables into this file, between its marks")
     return parser.parse_args(arguments)
 
 

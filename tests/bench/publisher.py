@@ -1,4 +1,4 @@
-"""The `direct` method as the publisher runs it: `ebspub run` against the embedded cloud; and a bare client beside it."""
+"""The `direct` method as the publisher runs it: `ebspub run` against the embedded cloud; a bare client beside it."""
 
 from __future__ import annotations
 

@@ -194,6 +194,23 @@ def machine() -> dict[str, Any]:
     }
 
 
+def about(machine: Mapping[str, Any]) -> str:
+    """Return what the machine was, and how busy, in a line."""
+    return (
+        f"{machine['rounds']} rounds on {machine['processors']} x {machine['processor']}, Linux {machine['kernel']}, "
+        f"{machine['date'][:10]};\nload {machine['load_at_first']:.1f} at first and {machine['load_at_last']:.1f} at last."
+    )
+
+
+def spliced(text: str, tables: str) -> str:
+    """Return a text with other tables between its marks; ValueError where it has none."""
+    head, begins, rest = text.partition(".. bench begins\n")
+    _, ends, tail = rest.partition(".. bench ends\n")
+    if not begins or not ends:
+        raise ValueError("the file has no marks `.. bench begins` and `.. bench ends`")
+    return f"{head}{begins}\n{tables}\n{ends}{tail}"
+
+
 def _version(name: str, option: str) -> str:
     try:
         done = subprocess.run([name, option], capture_output=True, text=True, check=False)

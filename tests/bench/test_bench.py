@@ -63,6 +63,13 @@ def test_ratios_are_of_medians_to_the_slowest_part_by_its_best_decoder() -> None
     assert "1.20 (≤ 1.15, MISSED) decompress/x/fast" in report.table(rounds, [row], None)
 
 
+def test_the_tables_replace_those_between_the_marks() -> None:
+    text = "one\n\n.. bench begins\n\nold\n\n.. bench ends\n\ntwo\n"
+    assert report.spliced(text, "new\n") == text.replace("old", "new")
+    with pytest.raises(ValueError, match="marks"):
+        report.spliced("one", "new")
+
+
 def test_a_tree_is_the_same_for_the_same_seed_and_has_the_size_that_was_asked_for(tmp_path: Path) -> None:
     trees = []
     for name in ("one", "two"):

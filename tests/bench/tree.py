@@ -10,6 +10,7 @@ import itertools
 import os
 import random
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 _POOL = 1 << 20
@@ -22,7 +23,7 @@ _SMALL, _MIDDLE = 0.34, 0.36
 def plant(root: Path, size: int, *, seed: int = 1) -> None:
     """Make a tree with ``size`` bytes in its files, links to them, and a file with a hole."""
     rng = random.Random(seed)
-    pools = _text(rng), _program(rng)
+    pools = _pools()
     names = _names(root, rng)
     sizes = _sizes(size, rng)
     previous: Path | None = None
@@ -93,6 +94,12 @@ def _content(pools: tuple[bytes, bytes], size: int, rng: random.Random, *, packe
         rng.shuffle(alphabet)
         pieces += pool[start : start + min(max(size - len(pieces), 0), _POOL - start)].translate(bytes(alphabet))
     return bytes(pieces[:size])
+
+
+@cache
+def _pools() -> tuple[bytes, bytes]:
+    rng = random.Random(0)
+    return _text(rng), _program(rng)
 
 
 def _text(rng: random.Random) -> bytes:
