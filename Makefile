@@ -47,6 +47,12 @@ crash: ## kill the publisher at every point of a publish, and let everything fai
 	@.ci/venv.sh dev
 	$(BIN)/python -m pytest tests/crash tests/local/test_chaos.py --whole $(ARGS)
 
+.PHONY: bench
+bench: ## measure the three methods against what this machine can do (ARGS: --rounds N, --size MIB, --help)
+	@.ci/system.sh bench
+	@.ci/venv.sh dev
+	$(BIN)/python -m tests.bench $(ARGS)
+
 .PHONY: check
 check: ## lint, format, types, imports and shell scripts
 	@.ci/system.sh check

@@ -4,6 +4,7 @@
 #   .ci/system.sh python          a Python that can make a virtual environment
 #   .ci/system.sh demo            that, and what `make demo` needs
 #   .ci/system.sh check           that, and what `make check` needs
+#   .ci/system.sh bench           that of `make demo`, and what `make bench` needs
 #   .ci/system.sh test            that, and what `make demo`, `make check` and `make test` need
 #   .ci/system.sh which-python    print the Python to use; nothing where there is none
 #
@@ -96,6 +97,14 @@ need_check() {
     need shellcheck shellcheck
 }
 
+need_bench() {
+    need qemu-img qemu-utils
+    need igzip isal      # the fastest decoder of gzip: builders use it where it is there
+    need pigz pigz
+    need xz xz-utils
+    need zstd zstd
+}
+
 need_test() {
     need sgdisk gdisk    # says whether a moved GPT is right
     need qemu-img qemu-utils
@@ -185,13 +194,17 @@ look() {
         python) ;;
         demo) need_demo ;;
         check) need_check ;;
+        bench)
+            need_demo
+            need_bench
+            ;;
         test)
             need_demo
             need_check
             need_test
             ;;
         *)
-            echo "usage: $0 python|demo|check|test" >&2
+            echo "usage: $0 python|demo|check|bench|test" >&2
             exit 2
             ;;
     esac

@@ -40,7 +40,7 @@ find_volume() {
 # What is missing is said before anything is written; the tools of a file system are known only when it is there.
 need_tools() {
   command -v python3 >/dev/null 2>&1 || fail builder "the builder has no python3, which writes disks: install python3 on its image"
-  python3 -I -c 'import sys; sys.exit(sys.version_info < (3, 8))' ||
+  python3 -I -S -c 'import sys; sys.exit(sys.version_info < (3, 8))' ||
     fail builder "the builder's python3 is older than 3.8: use a newer image for builders"
   [ "$grow" = yes ] || return 0
   [ -b "$device" ] || fail builder "without a block device nothing can grow: the builder's login user needs sudo, or set grow = false"
@@ -52,7 +52,7 @@ need_tools() {
 disk() {
   rm -f refused
   status=0
-  python3 -I disk.pyz "$@" || status=$?
+  python3 -I -S disk.pyz "$@" || status=$?
   [ "$status" -ne 0 ] || return 0
   read -r code message <refused 2>/dev/null || fail script "disk.pyz $1 ended with exit status $status"
   fail "$code" "$message"
@@ -173,7 +173,7 @@ tell_found() {
 }
 
 flush_volume() {
-  try io sync
+  try io sync -- "$device" # and not all that lies on the builder's own disk
   [ ! -b "$device" ] || try io blockdev --flushbufs "$device"
 }
 

@@ -62,10 +62,19 @@ ext_make() {
   '<none>') set -- "$@" -U clear ;;
   *) set -- "$@" -U "$fs_uuid" ;;
   esac
+  ! prezeroed || set -- "$@" -E assume_storage_prezeroed=1
   ! grep -qx bigalloc source.features || set -- "$@" -C "$(super source.super 'Cluster size')"
   try mkfs patiently mke2fs "$@" "$device_" >&2
   ext_tune "$device_"
   ext_compare "$device_"
+}
+
+# prezeroed: whether mke2fs can be told that the volume reads as zeros, as a fresh one does: it need not write the zeros of the
+# journal and of the inode tables then. What an earlier start may have written to is not fresh.
+prezeroed() {
+  [ -z "$ours" ] || return 1
+  rm -f probe
+  truncate -s 16M probe && mke2fs -n -q -F -E assume_storage_prezeroed=1 probe >/dev/null 2>&1
 }
 
 # What mke2fs takes from its configuration instead of from its arguments.

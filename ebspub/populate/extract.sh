@@ -1,103 +1,134 @@
 # shellcheck shell=sh
-# shellcheck disable=SC2154,SC2034 # the parts are one script
+# shellcheck disable=SC2154,SC2034,SC2094 # the parts are one script; what is read was written before
 # From the file `artefact` to the file `image`: one bare file system, sparse. No name from the archive meets the shell.
 
 magic() {
   head -c "$2" "$1" | od -An -v -tx1 | tr -d ' \n'
 }
 
+# fastest PROGRAM...: print the first that is here; the last one if none is.
+fastest() {
+  for program_ in "$@"; do
+    ! command -v "$program_" >/dev/null 2>&1 || break
+  done
+  echo "$program_"
+}
+
 unpack() {
-  # shellcheck disable=SC2094 # both only read it
+  # shellcheck disable=SC2046,SC2094 # one word; both only read it
   case $(magic artefact 6) in
-  1f8b*) gzip -dc ;;
-  fd377a585a00) xz -dc ;;
-  425a68*) bzip2 -dc ;;
-  28b52ffd*) zstd -dc ;;
+  1f8b*) $(fastest igzip pigz gzip) -dc ;;
+  fd377a585a00) xz -dc -T0 ;;
+  425a68*) $(fastest lbzip2 pbzip2 bzip2) -dc ;;
+  28b52ffd*) zstd -dcq --long=31 ;;
   *) cat ;;
   esac <artefact
 }
 
+# at_most BYTES [WORD...]: hand on so many bytes of stdin, in large pieces: small ones cost more than unpacking does.
+at_most() {
+  most_=$1
+  shift
+  dd bs=65536 iflag=fullblock,count_bytes count="$most_" status=none "$@"
+}
+
 # At most one byte more than there may be.
 unpack_some() {
-  unpack | head -c $((most + 1))
+  unpack | at_most $((most + 1))
 }
 
 is_tar() {
   [ "$(unpack 2>/dev/null | head -c 262 | tail -c 5)" = ustar ]
 }
 
-# The one member that an archive must have, by a pattern that tar itself applies: listing and reading see the same.
+# The one member that an archive must have, by a pattern that tar itself applies: in one pass it is listed, and unpacked to
+# stdout. Status: tar's; that of unpacking is left in a file.
+unpack_member() {
+  {
+    status=0
+    unpack || status=$?
+    echo "$status" >unpacked
+  } | at_most $((most + 1)) |
+    tar -xOvv -b 2048 --numeric-owner --quoting-style=escape --wildcards -f - '*.img' 2>members.err
+}
+
+# What tar listed is among its messages: each line begins with a type and a mode.
 choose_member() {
-  status=0
-  unpack_some | tar -tv --numeric-owner --quoting-style=escape --wildcards -f - '*.img' >members 2>members.err || status=$?
   cat members.err >&2
-  [ "$status" -eq 0 ] || [ "$(unpack_some 2>/dev/null | wc -c)" -le "$most" ] || too_large "the archive unpacks to"
+  grep -E '^[^t ][-rwxsStT]{9} ' members.err >members
+  read -r unpacked <unpacked || unpacked=lost
+  [ "$left/$unpacked" = 0/0 ] || [ "$(unpack_some 2>/dev/null | wc -c)" -le "$most" ] || too_large "the archive unpacks to"
   if grep -q 'Not found in archive' members.err; then
     is_root_tar || fail bad-image "the archive holds no *.img, and no root file system"
     content=root-tar
     return
   fi
-  [ "$status" -eq 0 ] || fail bad-image "the archive cannot be read: tar ended with exit status $status"
-  count=$(wc -l <members)
   # A whole system may hold files of that name, too.
   if grep -qE ' (\./)?(usr|lib|boot)/' members && is_root_tar; then
     content=root-tar
     return
   fi
+  [ "$left" -eq 0 ] || fail bad-image "the archive cannot be read: tar ended with exit status $left"
+  [ "$unpacked" = 0 ] || fail bad-image "the artefact cannot be unpacked: exit status $unpacked"
+  count=$(wc -l <members)
   [ "$count" -eq 1 ] || fail bad-image "the archive holds $count members *.img instead of one"
   read -r kind _ member_size _ <members
   case $kind in
   -*) ;;
   *) fail bad-image "the archive's *.img is no regular file" ;;
   esac
-  # A sparse member may say any size: that many zeros would be written.
   [ "$member_size" -le "$most" ] 2>/dev/null || too_large "the archive's *.img has"
+  [ "$(stat -c %s image)" = "$member_size" ] || fail bad-image "the archive's *.img is shorter than the archive says"
 }
 
 # is_root_tar: whether the archive is that of a system's tree.
 is_root_tar() {
-  tar -t --quoting-style=escape -f artefact >names 2>/dev/null || return 1
+  unpack_some 2>/dev/null | tar -t -b 2048 --quoting-style=escape -f - >names 2>/dev/null || return 1
   [ "$(grep -cxE '(\./|/)?(etc|usr|var)/?' names)" -ge 2 ]
 }
 
-extract_progress() {
-  echo "$(stat -c %s image 2>/dev/null || echo 0) ${member_size:-0}"
+# The size of the first member that is a file.
+listed_size() {
+  sed -n 's/^-[-rwxsStT]\{9\} [^ ]* *\([0-9]\{1,15\}\) .*/\1/p' members.err 2>/dev/null | head -n 1
 }
 
-# A pipe's exit status is that of its right side only: the left side leaves its own in a file.
+extract_progress() {
+  size_=$(listed_size)
+  echo "$(stat -c %s image 2>/dev/null || echo 0) ${size_:-0}"
+}
+
+# sparsely COMMAND...: what it writes becomes the image. A pipe's exit status is that of its right side only: the left side
+# leaves its own in a file.
 sparsely() {
-  rm -f image left
-  # shellcheck disable=SC2216 # cp does read stdin
+  rm -f image left members.err
   {
     status=0
     "$@" || status=$?
     echo "$status" >left
-  } | head -c $((most + 1)) | cp --sparse=always /dev/stdin image 2>copy.err || not_written "$?"
+  } | at_most $((most + 1)) of=image conv=sparse 2>copy.err || not_written "$?"
   [ "$(stat -c %s image)" -le "$most" ] || too_large "the artefact unpacks to"
-  read -r status <left || fail io "the image was not read to its end"
-  [ "$status" -eq 0 ] || fail bad-image "the artefact cannot be unpacked: exit status $status"
+  read -r left <left || fail io "the image was not read to its end"
 }
 
 not_written() {
   cat copy.err >&2
+  # How much of it are zeros, which take no room, is seen only when it is written.
+  size_=$(listed_size)
+  NEEDED="$NEEDED${NEEDED:+${size_:+, }}${size_:+its image up to $size_}"
   ! grep -q 'No space left on device' copy.err || disk_full "the image fills the builder's disk"
-  fail io "the image cannot be written: cp ended with exit status $1"
+  fail io "the image cannot be written: dd ended with exit status $1"
 }
 
 extract() {
   phase extract
-  member_size=0
+  ticker extract_progress
   if is_tar; then
+    sparsely unpack_member
     choose_member
     [ "${content:-}" != root-tar ] || return 0
-    # How much of it are zeros, which take no room, is seen only when it is written.
-    NEEDED="${NEEDED:+$NEEDED, }its image up to $member_size"
-    ticker extract_progress
-    sparsely tar -xO --wildcards -f artefact '*.img'
-    [ "$(stat -c %s image)" = "$member_size" ] || fail bad-image "the archive's *.img is shorter than the archive says"
   else
-    ticker extract_progress
     sparsely unpack
+    [ "$left" -eq 0 ] || fail bad-image "the artefact cannot be unpacked: exit status $left"
   fi
   identify
 }

@@ -86,14 +86,15 @@ fill_block_device() {
   phase finish
   unmount target
   unmount source
-  try io sync
   "${family}_finish" "$root"
   [ "$virtualization" != hvm ] || gpt_verify "$device"
   flush_volume
 }
 
+# The volume, and not all that lies on the builder's own disk: the artefact and the image need not be there after a power cut.
 flush_volume() {
-  try io sync
+  [ "$root" = "$device" ] || try io sync -- "$root" "$esp"
+  try io sync -- "$device"
   [ "$root" = "$device" ] || try io blockdev --flushbufs "$root" "$esp"
   try io blockdev --flushbufs "$device"
 }
@@ -109,7 +110,7 @@ fill_file() {
   phase finish
   ext_finish "$device"
   image_facts
-  try io sync
+  try io sync -- "$device"
 }
 
 main() {

@@ -23,7 +23,7 @@ image_write() {
   try io truncate -s 0 -- "$device"
   try io dd if=packed of="$device" bs=1048576 conv=notrunc,sparse 2>>log.dd
   try io truncate -s "$size" -- "$device"
-  try io sync
+  try io sync -- "$device"
 }
 
 # Before it grows, the volume must hold every block of the image's file system, read back and compared.

@@ -76,7 +76,9 @@ class LocalHost:
             "EBSPUB_TEST_SESSION": os.environ.get("EBSPUB_TEST_SESSION", ""),
         }
         self._enter = ("nsenter", "-t", str(self.pid), "-m", "-p", "env", "-C")
-        self.shell = LocalShell(self.environment, (*self._enter, str(self.home)))
+        #: Words before a command that is to run on the host.
+        self.entering = (*self._enter, str(self.home))
+        self.shell = LocalShell(self.environment, self.entering)
         self._await("sleep")
 
     def user_shell(self) -> LocalShell:

@@ -7,21 +7,28 @@ import os
 import shutil
 import subprocess
 import threading
-import zlib
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import IO, Final, Protocol
+from typing import IO, Final, Protocol, cast
 
 from ebspub.errors import EbspubError, JobError
 
+try:
+    # ISA-L unpacks several times as fast as zlib, holes above all, and asks for no second process and no pipe.
+    from isal import isal_zlib as zlib
+except ImportError:  # a processor for which there is none
+    import zlib  # type: ignore[no-redef]
+
 #: Decoders by content: the fastest first, with all processors where the format allows. Not gzip's: it cannot be
-#: unpacked by several processors, and zlib in this process takes a third of what pigz and two pipes do.
+#: unpacked by several processors, and in this process it takes a third of what a program and two pipes do.
 DECODERS: Final[dict[str, tuple[tuple[str, ...], ...]]] = {
     "xz": (("xz", "-dc", "-T0"),),
     "zstd": (("zstd", "-dcq", "--long=31"),),
     "bzip2": (("lbzip2", "-dc"), ("pbzip2", "-dc"), ("bzip2", "-dc")),
 }
 _PIPE = 1024 * 1024
+#: What zlib raises; isal's types call the class an instance.
+_UNSOUND: Final = cast("type[Exception]", zlib.error)
 #: zlib: with a gzip header, the largest window.
 _GZIP = 31
 _PIECE = 256 * 1024
@@ -137,7 +144,7 @@ class Inflated(_Reading):
                 return self._at_the_end()
             try:
                 out = self._member.decompress(self._left, len(view))
-            except zlib.error as error:
+            except _UNSOUND as error:
                 raise _unsound(f"gzip data: {error}") from error
             self._left = self._member.unused_data if self._member.eof else self._member.unconsumed_tail
             if out:
