@@ -13,6 +13,7 @@ down_revision = "0001"
 branch_labels = None
 depends_on = None
 
+_WITHOUT = "method IN ('direct', 'copy')"
 _BUILDER = "state NOT IN ('launched', 'attached') OR instance_id IS NOT NULL"
 _VOLUME = "state NOT IN ('attached', 'populated') OR volume_id IS NOT NULL"
 
@@ -21,11 +22,11 @@ def upgrade() -> None:
     """Go up. Every job of an older program went by way of a builder."""
     with op.batch_alter_table("jobs") as batch:
         batch.add_column(sa.Column("method", sa.String(length=16), nullable=False, server_default="filesystem"))
-        batch.create_check_constraint(op.f("ck_jobs_method"), "method IN ('filesystem', 'disk', 'direct')")
+        batch.create_check_constraint(op.f("ck_jobs_method"), "method IN ('filesystem', 'disk', 'direct', 'copy')")
         batch.drop_constraint(op.f("ck_jobs_builder"), type_="check")
-        batch.create_check_constraint(op.f("ck_jobs_builder"), f"method = 'direct' OR {_BUILDER}")
+        batch.create_check_constraint(op.f("ck_jobs_builder"), f"{_WITHOUT} OR {_BUILDER}")
         batch.drop_constraint(op.f("ck_jobs_volume"), type_="check")
-        batch.create_check_constraint(op.f("ck_jobs_volume"), f"method = 'direct' OR {_VOLUME}")
+        batch.create_check_constraint(op.f("ck_jobs_volume"), f"{_WITHOUT} OR {_VOLUME}")
         batch.create_check_constraint(
             op.f("ck_jobs_filled"), "method <> 'direct' OR state <> 'populated' OR snapshot_id IS NOT NULL"
         )
@@ -50,15 +51,13 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Go back. A job of the direct method that is under way has no place in the older tables: it begins again.
+    """Go back. A job without builder that is under way has no place in the older tables: it begins again.
 
     What a test boot has made is found by its rows and tags, as ever.
     """
     op.drop_index("ix_blocks_resource", table_name="blocks")
     op.drop_table("blocks")
-    op.execute(
-        "UPDATE jobs SET state = 'pending' WHERE method = 'direct' AND state IN ('launched', 'attached', 'populated')"
-    )
+    op.execute(f"UPDATE jobs SET state = 'pending' WHERE {_WITHOUT} AND state IN ('launched', 'attached', 'populated')")
     with op.batch_alter_table("jobs") as batch:
         batch.drop_constraint(op.f("ck_jobs_verify_registered"), type_="check")
         batch.drop_constraint(op.f("ck_jobs_verify_lease"), type_="check")

@@ -30,7 +30,7 @@ DOWN: dict[str, dict[str, Callable[[dict[str, Any]], dict[str, Any]]]] = {
     "0002": {
         "jobs": lambda row: (
             {"state": "pending"}
-            if row["method"] == "direct" and row["state"] in ("launched", "attached", "populated")
+            if row["method"] in ("direct", "copy") and row["state"] in ("launched", "attached", "populated")
             else {}
         )
     }

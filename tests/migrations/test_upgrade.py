@@ -14,11 +14,9 @@ import pytest
 import sqlalchemy as sa
 
 from ebspub.errors import StoreError
-from ebspub.spec import FanOut
-from ebspub.store import Store, database, jobs, migrate, tables
+from ebspub.store import Store, database, migrate
 from tests.migrations import thaw
 from tests.migrations.conftest import Later
-from tests.simulation.world import job_spec
 
 ROOT = Path(__file__).resolve().parents[2]
 #: Copies, changes and drops a table that others refer to (SQLite), with all its rows.
@@ -233,19 +231,3 @@ def test_migrations_are_found_in_an_installed_package_and_beside_a_checkout(
         folder.mkdir(parents=True)
         (folder / "env.py").touch()
         assert migrate.script_folder() == folder  # the package's own before what lies beside it
-
-
-def test_a_copy_begins_again_by_its_method_where_the_older_tables_have_no_place_for_it(
-    url: str, engine: sa.Engine
-) -> None:
-    wish = FanOut(region="eu-west-1", when="always", copies=True, why="because")
-    document = job_spec("us-east-1", 1, "direct").model_copy(update={"fan_out": wish})
-    migrate.upgrade(engine, "0004")
-    with engine.begin() as conn:
-        jobs.add(conn, document, 1.0)
-        conn.execute(tables.jobs.update().values(state="populated"))
-    migrate.downgrade(engine, "0003")
-    with engine.begin() as conn:
-        row = conn.execute(sa.text("SELECT method, state, spec FROM jobs")).one()
-    assert (row.method, row.state, row.spec) == ("direct", "pending", document.model_dump_json())
-    migrate.upgrade(engine, "0004")
