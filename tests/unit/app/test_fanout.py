@@ -151,6 +151,18 @@ def test_the_plan_says_which_way_each_goes_and_why(store: Store) -> None:
     assert job_of(store, mine.job_id).status is Status.DONE
 
 
+def test_a_copy_of_what_was_cancelled_is_refused_with_what_to_do(store: Store) -> None:
+    clients: Any = SimulatedClients({})
+    copy = wished("always")
+    primary, _ = plan(store, spec(), copy)
+    put(store, primary, status="cancelled", ended_at=NOW)
+    (planned,) = look([copy], store, clients, NOW)
+    assert (planned.action, planned.estimate) == (Action.REFUSE, None)
+    assert f"`ebspub resume {primary}` first" in planned.reason
+    put(store, copy.job_id, state="populated")
+    assert look([copy], store, clients, NOW)[0].action is Action.RESUME
+
+
 def test_in_all_copies_take_their_time_after_their_primary(store: Store) -> None:
     clients: Any = SimulatedClients({})
     documents = [spec(), wished("always"), spec("2")]
