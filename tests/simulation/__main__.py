@@ -1,7 +1,7 @@
 """Play many histories on all processors: `python -m tests.simulation SEEDS [FIRST [COPIES]]`.
 
-COPIES: to how many other regions each job's snapshot is copied. Prints how many histories a second one processor played,
-and the story of the first seed that violates an invariant.
+COPIES: to how many other regions each job's snapshot is copied. Prints how many histories a second one processor
+played, and the story of the first seed that violates an invariant.
 """
 
 from __future__ import annotations

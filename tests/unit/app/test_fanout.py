@@ -72,6 +72,12 @@ def test_a_decision_against_is_told_in_the_same_words_until_it_changes(store: St
     assert decided(wished(), SMALL, store).copies
 
 
+def test_what_kept_a_region_from_copying_is_not_told_when_it_is_gone(store: Store) -> None:
+    other = FanOut(region="us-east-1", when="cheaper", copies=False, why="the volume has 9 GiB in eu-west-1")
+    plan(store, wished().model_copy(update={"fan_out": other}))
+    assert decided(wished(), LARGE, store).why.startswith("copying ")
+
+
 def test_another_wish_is_decided_anew(store: Store) -> None:
     plan(store, wished().model_copy(update={"fan_out": decided(wished(), SMALL)}))
     assert decided(wished("always"), LARGE, store).why == "fan_out.when is always"
