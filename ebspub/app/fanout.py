@@ -16,7 +16,6 @@ from ebspub.spec import FanOut, JobSpec
 from ebspub.states import State, Status
 from ebspub.store import Job, Store, jobs, leases
 
-
 #: How a reason begins that is one of money.
 _BY_COST = "copying "
 
