@@ -16,6 +16,9 @@ from ebspub.spec import FanOut, JobSpec
 from ebspub.states import State, Status
 from ebspub.store import Job, Store, jobs, leases
 
+#: How a reason begins that is one of money.
+_BY_COST = "copying "
+
 
 def decide(specs: Sequence[JobSpec], store: Store | None, known: Known) -> tuple[JobSpec, ...]:
     """Return ``specs`` with each choice between a copy and an own snapshot made, and why."""
@@ -35,7 +38,8 @@ def _decided(spec: JobSpec, job: Job | None, known: Known) -> JobSpec:
     found = _cheaper(spec, wish, known)
     # The figures change from day to day. A copy stays one; so does what still costs less to make here.
     if before is not None and (before.region, before.when) == (wish.region, wish.when):
-        found = before if before.copies or not found.copies else found
+        stands = before.copies or (not found.copies and before.why.startswith(_BY_COST))
+        found = before if stands else found
     return spec.model_copy(update={"fan_out": found})
 
 
@@ -45,7 +49,7 @@ def _cheaper(spec: JobSpec, wish: FanOut, known: Known) -> FanOut:
     what = "putting its blocks here" if spec.method == "direct" else "a builder here"
     held = content(spec, known)
     size = f"{held / GIB:.1f} GiB" if held >= 0.05 * GIB else f"{held / MIB:.0f} MiB"
-    why = f"copying {size} from {wish.region} costs about {dollars(copy)}, {what} {dollars(own)}"
+    why = f"{_BY_COST}{size} from {wish.region} costs about {dollars(copy)}, {what} {dollars(own)}"
     return wish.model_copy(update={"copies": copy < own, "why": why})
 
 

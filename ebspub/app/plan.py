@@ -30,7 +30,9 @@ class Action(StrEnum):
     ADOPT = "adopt"  #: this very build is registered already: record it
     SKIP = "skip"  #: registered, or cancelled by somebody
     BUSY = "busy"  #: another living process drives it
-    REFUSE = "refuse"  #: its AMI name belongs to another image, or its method cannot publish what the artefact is
+    #: Its AMI name belongs to another image, its method cannot publish what the artefact is, or what it is to copy was
+    #: cancelled.
+    REFUSE = "refuse"
     UNKNOWN = "unknown"  #: the region did not answer
 
 
@@ -67,13 +69,13 @@ def plan(
     """Return what would be done with each job, in the order given; regions are asked side by side.
 
     ``unfit``: jobs that their method cannot publish, and why (:mod:`ebspub.app.fitness`). ``learned``: what estimates
-    are made from. Raises ConfigError for
-    credentials that no region accepts.
+    are made from. Raises ConfigError for credentials that no region accepts.
     """
     known: dict[str, Job] = {}
     if store is not None:
+        ids = {spec.job_id for spec in specs} | {spec.primary for spec in specs if spec.primary is not None}
         with store.read() as conn:
-            known = {job.id: job for job in jobs.find(conn, ids=[spec.job_id for spec in specs])}
+            known = {job.id: job for job in jobs.find(conn, ids=sorted(ids))}
     fresh = [spec for spec in specs if spec.job_id not in known]
     regions = sorted({spec.region for spec in fresh})
     with ThreadPoolExecutor(max_workers=16) as pool:
@@ -86,6 +88,7 @@ def plan(
         else _of_new(spec, looks[spec.region], (unfit or {}).get(spec.job_id))
         for spec in specs
     ]
+    found = [_of_copy(each, known.get(each.spec.primary or "")) for each in found]
     copies = Counter(each.spec.primary for each in found if each.action in _DRIVEN)
     return [_with_way(each, copies[each.spec.job_id], learned or Known()) for each in found]
 
@@ -144,6 +147,15 @@ def _of_job(job: Job, now: float) -> Planned:
     if job.status is Status.FAILED and job.error is not None:
         return Planned(spec, Action.RESUME, f"{job.state}; failed: {job.error.message}", job.state)
     return Planned(spec, Action.RESUME, f"{job.state}", job.state)
+
+
+def _of_copy(planned: Planned, primary: Job | None) -> Planned:
+    """Refuse what would wait for a job that somebody cancelled."""
+    waits = planned.action in _DRIVEN and planned.state is State.PENDING
+    if primary is None or not waits or primary.status is not Status.CANCELLED:
+        return planned
+    reason = f"it copies the snapshot of {primary.id}, which was cancelled: `ebspub resume {primary.id}` first"
+    return replace(planned, action=Action.REFUSE, reason=reason)
 
 
 def _of_new(spec: JobSpec, found: list[Image] | AwsError, unfit: str | None = None) -> Planned:

@@ -34,9 +34,9 @@ def plan(
     Tells which way each job goes (a builder, blocks, a copy), and about how long it takes and what it costs.
 
     Looks only: nothing is touched, nothing is written. Actions: publish, resume, adopt (this very build is registered
-    already), skip, busy (another process drives it), refuse (the AMI name belongs to another image, or the method
-    cannot publish what the artefact is), unknown (the region did not answer). Exits with 3 where a job is to be refused
-    or is unknown.
+    already), skip, busy (another process drives it), refuse (the AMI name belongs to another image, the method cannot
+    publish what the artefact is, or what is to be copied was cancelled), unknown (the region did not answer). Exits
+    with 3 where a job is to be refused or is unknown.
 
     Estimates: list prices of us-east-1 and rules of thumb; times are this database's own, once it has finished jobs of
     the same way.

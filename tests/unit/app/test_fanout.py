@@ -72,6 +72,12 @@ def test_a_decision_against_is_told_in_the_same_words_until_it_changes(store: St
     assert decided(wished(), SMALL, store).copies
 
 
+def test_what_kept_a_region_from_copying_is_not_told_when_it_is_gone(store: Store) -> None:
+    other = FanOut(region="us-east-1", when="cheaper", copies=False, why="the volume has 9 GiB in eu-west-1")
+    plan(store, wished().model_copy(update={"fan_out": other}))
+    assert decided(wished(), LARGE, store).why.startswith("copying ")
+
+
 def test_another_wish_is_decided_anew(store: Store) -> None:
     plan(store, wished().model_copy(update={"fan_out": decided(wished(), SMALL)}))
     assert decided(wished("always"), LARGE, store).why == "fan_out.when is always"
@@ -149,6 +155,18 @@ def test_the_plan_says_which_way_each_goes_and_why(store: Store) -> None:
     (done,) = look([mine], store, clients, NOW)
     assert (done.action, done.way, done.estimate) == (Action.SKIP, "", None)
     assert job_of(store, mine.job_id).status is Status.DONE
+
+
+def test_a_copy_of_what_was_cancelled_is_refused_with_what_to_do(store: Store) -> None:
+    clients: Any = SimulatedClients({})
+    copy = wished("always")
+    primary, _ = plan(store, spec(), copy)
+    put(store, primary, status="cancelled", ended_at=NOW)
+    (planned,) = look([copy], store, clients, NOW)
+    assert (planned.action, planned.estimate) == (Action.REFUSE, None)
+    assert f"`ebspub resume {primary}` first" in planned.reason
+    put(store, copy.job_id, state="populated")
+    assert look([copy], store, clients, NOW)[0].action is Action.RESUME
 
 
 def test_in_all_copies_take_their_time_after_their_primary(store: Store) -> None:
