@@ -198,7 +198,8 @@ def about(machine: Mapping[str, Any]) -> str:
     """Return what the machine was, and how busy, in a line."""
     return (
         f"{machine['rounds']} rounds on {machine['processors']} x {machine['processor']}, Linux {machine['kernel']}, "
-        f"{machine['date'][:10]};\nload {machine['load_at_first']:.1f} at first and {machine['load_at_last']:.1f} at last."
+        f"{machine['date'][:10]};\n"
+        f"load {machine['load_at_first']:.1f} at first and {machine['load_at_last']:.1f} at last."
     )
 
 
