@@ -69,15 +69,6 @@ def put(ebs: EBSClient, snapshot: str, index: int, data: bytes | bytearray, dige
         )
 
 
-def sign_by_checksum(params: dict[str, Any], **_: object) -> None:
-    """Let a put be signed by the checksum that it carries: botocore would hash the block a second time.
-
-    For botocore's event `before-call.ebs.PutSnapshotBlock`. Signature Version 4 signs the body's SHA-256 in hex.
-    """
-    headers = params["headers"]
-    headers["X-Amz-Content-SHA256"] = base64.b64decode(headers["x-amz-Checksum"]).hex()
-
-
 def complete(ebs: EBSClient, snapshot: str, *, count: int, checksum: str) -> None:
     """Seal a snapshot to which ``count`` blocks were put; ``checksum`` is :func:`linear` of them."""
     with calling("CompleteSnapshot"):

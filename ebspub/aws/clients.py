@@ -17,7 +17,6 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError
 
 from ebspub import __version__
-from ebspub.aws import blocks
 from ebspub.aws.answers import require_answer, text
 from ebspub.aws.failures import AwsError, Cause, calling, preparing
 
@@ -116,7 +115,6 @@ class BotoClients:
                         ssm=self._session.client("ssm", region_name=region, config=self._reading),
                         ebs=self._session.client("ebs", region_name=region, config=self._putting),
                     )
-                found.ebs.meta.events.register("before-call.ebs.PutSnapshotBlock", blocks.sign_by_checksum)
                 for client in (found.reader, found.writer):
                     client.meta.events.register("before-parse.ec2", require_answer)
                 self._regions[region] = found

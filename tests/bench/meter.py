@@ -20,12 +20,14 @@ class Taken:
     """What was taken. ``cpu``: None where the kernel has no control groups; the rest: None where it is not asked for.
 
     ``written``: bytes written to the device; ``allocated``: bytes that its backing file has afterwards.
+    ``fill``: seconds until all was written and flushed; what follows is proof and growth.
     """
 
     seconds: float
     cpu: float | None = None
     written: int | None = None
     allocated: int | None = None
+    fill: float | None = None
 
 
 class BenchError(Exception):

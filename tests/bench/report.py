@@ -47,6 +47,11 @@ class Rounds:
         told = [each.cpu for each in self.taken[name] if each.cpu is not None]
         return statistics.median(told) if told else None
 
+    def fill(self, name: str) -> float | None:
+        """Return the median of the seconds until all was written; None where they were not counted."""
+        told = [each.fill for each in self.taken[name] if each.fill]
+        return statistics.median(told) if told else None
+
     def best(self, prefix: str) -> str:
         """Return that of several ways to do the same that has the smallest median."""
         return min((name for name in self.taken if name.startswith(prefix)), key=self.seconds)
@@ -107,6 +112,9 @@ def _row(rounds: Rounds, name: str, data: Mapping[str, int]) -> Row:
         parts = {part: rounds.seconds(part) for part in found}
         slowest = max(parts, key=lambda part: parts[part])
         ratios.append(Ratio("slowest", seconds / parts[slowest], SLOWEST[method]))
+        fill = rounds.fill(name)
+        if fill is not None:
+            ratios.append(Ratio("fill", fill / parts[slowest], SLOWEST[method]))
     if method in LITERAL:
         ratios.append(Ratio("literal", rounds.seconds("literal sequence") / seconds, LITERAL[method], least=True))
     written = rounds.most_written(name)
@@ -126,16 +134,21 @@ def table(rounds: Rounds, rows: Sequence[Row], memory: Ratio | None) -> str:
     ]
     methods = [
         (
-            *(f"{row.method}, {row.artefact}", f"{row.seconds:.2f}", _number(row.cpu)),
-            *(
-                _shown(row, "slowest") + (f" {row.slowest}" if row.slowest else ""),
-                _shown(row, "literal"),
-                _shown(row, "written"),
-            ),
+            *(f"{row.method}, {row.artefact}", f"{row.seconds:.2f}", _number(row.cpu), row.slowest),
+            *(_shown(row, what) for what in ("slowest", "fill", "literal", "written")),
         )
         for row in rows
     ]
-    titles = ("method, artefact", "s", "CPU s", "÷ slowest part", "literal ÷", "written ÷ data")
+    titles = (
+        "method, artefact",
+        "s",
+        "CPU s",
+        "slowest part",
+        "whole ÷ it",
+        "fill ÷ it",
+        "literal ÷",
+        "written ÷ data",
+    )
     text = f"{_grid(('part', 's', 'CPU s'), parts)}\n{_grid(titles, methods)}"
     if memory is not None:
         word = "less than" if memory.met else "MISSED, less than"
@@ -198,7 +211,8 @@ def about(machine: Mapping[str, Any]) -> str:
     """Return what the machine was, and how busy, in a line."""
     return (
         f"{machine['rounds']} rounds on {machine['processors']} x {machine['processor']}, Linux {machine['kernel']}, "
-        f"{machine['date'][:10]};\nload {machine['load_at_first']:.1f} at first and {machine['load_at_last']:.1f} at last."
+        f"{machine['date'][:10]};\n"
+        f"load {machine['load_at_first']:.1f} at first and {machine['load_at_last']:.1f} at last."
     )
 
 

@@ -20,7 +20,8 @@ pytestmark = [pytest.mark.timeout(600)]
 
 ROOT = Path(__file__).parents[2]
 #: `make demo` and `make test` are what CI itself runs (.ci/run): a test that ran the tests would never end.
-BY_CI = {"make demo", "make test"}
+#: `make bench` takes minutes; its own test runs it with a tiny image.
+BY_CI = {"make demo", "make test", "make bench"}
 #: Lines of literal blocks that are no commands.
 NO_COMMANDS = re.compile(r"pending ->|\*/10 \* \* \* \*")
 

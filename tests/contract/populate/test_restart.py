@@ -23,6 +23,7 @@ def slow(world: World) -> World:
     """A builder on which some programs take long enough to be killed in the middle."""
     slowed = {
         "curl": "/usr/bin/curl",
+        "openssl": "/usr/bin/openssl",
         "sha256sum": "/usr/bin/sha256sum",
         "tar": "/usr/bin/tar",
         "mke2fs": "/usr/sbin/mke2fs",

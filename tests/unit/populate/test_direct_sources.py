@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import http.server
 import shutil
 import subprocess
 import tarfile
 import threading
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +18,7 @@ from typing import Any
 import pytest
 
 from ebspub.errors import EbspubError, JobError, RemoteError, SourceError, VerificationError
-from ebspub.populate.direct import disk
+from ebspub.populate.direct import disk, streams
 from ebspub.populate.direct.download import Download
 from ebspub.spec import Builder, JobSpec, Registration, Source, Volume
 from tests.conftest import Need
@@ -120,6 +122,37 @@ def test_a_qcow2_within_gzip_comes_out(image: Path, tmp_path: Path) -> None:
     inner = packed(image, "qcow2")
     held, _ = read(job_of(packed(inner, "gzip")), tmp_path / "work")
     assert held == data_blocks(image)
+
+
+@pytest.fixture(params=["isal", "zlib"])
+def unpacker(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ISA-L, and what is there where it is not."""
+    if request.param == "zlib":
+        monkeypatch.setattr(streams, "zlib", zlib)
+        monkeypatch.setattr(streams, "_UNSOUND", zlib.error)
+    else:
+        pytest.importorskip("isal")
+
+
+@pytest.mark.usefixtures("unpacker")
+def test_gzip_of_several_members_with_padding_comes_out_and_nothing_less(image: Path, tmp_path: Path) -> None:
+    content = image.read_bytes()
+    half = len(content) // 2 + 1
+    file = tmp_path / "members.gz"
+    whole = gzip.compress(content[:half], 1) + gzip.compress(b"") + gzip.compress(content[half:], 9)
+    file.write_bytes(whole + bytes(1000))
+    assert read(job_of(file), tmp_path)[0] == data_blocks(image)
+    middle = len(whole) // 3
+    damages = {
+        "cut": whole[:-1],
+        "cut more": whole[:-9],
+        "followed": whole + b"more",
+        "changed": whole[:middle] + bytes(100) + whole[middle + 100 :],
+    }
+    for how, damaged in damages.items():
+        file.write_bytes(damaged)
+        with pytest.raises(JobError, match="gzip data"):
+            pytest.fail(f"{how}: {len(read(job_of(file), tmp_path)[0])} blocks")
 
 
 @pytest.mark.parametrize("how", ["gzip", "xz", "zstd", "tar", "qcow2", "raw"])
