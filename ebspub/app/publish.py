@@ -76,7 +76,7 @@ def _respecify(conn: sa.Connection, job: Job, spec: JobSpec, now: float) -> None
     """
     if job.ended or leases.driven(job, now):
         return
-    untouched = job.state is State.PENDING and not job.live()
+    untouched = job.state is State.PENDING and not job.live() and job.seat is None
     wanted = spec if untouched else job.spec.model_copy(update={"builder": spec.builder, "limits": spec.limits})
     unproved = wanted.source.sha256 is None and wanted.source.verify != "none"
     if wanted == job.spec or unproved:

@@ -18,9 +18,6 @@ from ebspub.states import Kind
 from ebspub.steps import builder
 from ebspub.store import Job
 
-#: Requested name; EC2 recommends /dev/sd[f-p]. Xen shows it as /dev/xvdf, Nitro as /dev/nvmeXn1 in any order.
-DEVICE = "/dev/sdf"
-
 
 class Attach:
     """Create and attach the volume that becomes the AMI's root."""
@@ -89,7 +86,7 @@ def _create(job: Job, world: World, zone: str) -> Outcome:
 def _attach(job: Job, world: World, volume: Volume, instance: str) -> Outcome:
     if volume.state != "available":
         return Wait(f"volume {volume.id} is {volume.state}")
-    attach = partial(volumes.attach, world.clients.writer, volume.id, instance, DEVICE)
+    attach = partial(volumes.attach, world.clients.writer, volume.id, instance, builder.device(job))
     world.effects.act(job, "AttachVolume", attach, target=volume.id)
     return Wait(f"volume {volume.id} is attaching")
 
@@ -101,7 +98,7 @@ def _find(job: Job, world: World, volume: Volume, instance: str) -> Outcome:
         return Back("lose_volume", f"volume {volume.id} is attached to {holder}, not to our builder {instance}")
     if state != "attached":
         return Wait(f"volume {volume.id} is {state}")
-    device = find_device(world.shells.get(job), volume.id, DEVICE)
+    device = find_device(world.shells.get(job), volume.id, builder.device(job))
     if device is None:
         return Wait(f"volume {volume.id} is attached; the builder does not show it yet")
     return Done({"device": device}, {"volume_id": volume.id})
