@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,6 +48,8 @@ class Region:
         #: Instance types that nothing is left of, and actions that the credentials may not do.
         self.no_capacity: set[str] = set()
         self.denied: set[str] = set()
+        #: Told before each call that terminates an instance.
+        self.on_terminate: Callable[[str], None] = lambda _: None
         self._ids = itertools.count(1)
 
     @property

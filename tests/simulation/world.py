@@ -33,6 +33,8 @@ from tests.simulation.uploads import SimulatedUploads
 SHA256 = "5" * 64
 #: In how many histories a stranger's AMI holds the name of a job.
 _STRANGERS = 0.05
+#: How often a publisher drives but some of the jobs that share a builder.
+_SOME_ONLY = 0.4
 LEASE = 120.0
 
 
@@ -91,6 +93,7 @@ class World:
         weather: Weather | None = None,
         lean: bool = True,
         method: Method = "filesystem",
+        shared: bool = False,
     ) -> None:
         self.rng = random.Random(seed)
         self.clock = VirtualClock()
@@ -102,7 +105,12 @@ class World:
         self.store = open_store(lean=lean)
         self.store.chaos = self.chaos
         self.keyring = FixedKeys()
-        self.specs = [job_spec(name, number, method) for name in names for number in range(jobs_each)]
+        self.shared = shared
+        self.specs = [job_spec(name, number, method, shared=shared) for name in names for number in range(jobs_each)]
+        for region in self.regions.values():
+            region.on_terminate = self._ends
+        #: What was done to somebody who still needed it.
+        self.harm: list[str] = []
         self.dead: set[str] = set()
         #: A name that somebody else's AMI holds: the job of that name must fail and touch nothing.
         self.taken: str | None = None
@@ -154,6 +162,9 @@ class World:
             self._resume_failed()
             with self.store.read() as conn:
                 waiting = [job for job in jobs.find(conn) if not job.ended]
+            if self.shared and not self.chaos.calm and self.rng.random() < _SOME_ONLY:
+                # The others are for another publisher, who meets this one's jobs on their builder.
+                waiting = [job for job in waiting if self.rng.random() < 0.5]
             scheduler.claim(waiting, dead=lambda name: name in self.dead)
             while not scheduler.idle and (until is None or self.clock.now() < until):
                 due = scheduler.tick()
@@ -201,6 +212,16 @@ class World:
         with self.store.read() as conn:
             return all(job.ended or (self._refused(job) and not job.live()) for job in jobs.find(conn))
 
+    def _ends(self, instance: str) -> None:
+        """See that nobody has a place at a builder that is about to be ended."""
+        if not self.shared:
+            return
+        with self.store.read() as conn:
+            for job in jobs.find(conn):
+                row = job.seat.instance if job.seat is not None else None
+                if row is not None and row.resource_id == instance:
+                    self.harm.append(f"{job.id}: its builder {instance} was ended under it")
+
     def _refused(self, job: Job) -> bool:
         """Whether the job failed, as it must, because its name is a stranger's."""
         taken = self.taken == job.spec.registration.name and job.spec.region == next(iter(self.regions))
@@ -218,7 +239,9 @@ class World:
         wrong += [f"failed for what trying again mends: {what}" for what in self.failed if not _bounded(what)]
         for job in found:
             wrong += self._published(job) + self._told(job) + self._once(job)
-        return wrong
+            if job.seat is not None or (job.left_behind and not self._refused(job)):
+                wrong.append(f"{job.id}: has not left its builder, or left it behind")
+        return wrong + self.harm
 
     def _told(self, job: Job) -> list[str]:
         """The history of a job is one chain of states, from pending to where the job is."""
@@ -297,10 +320,16 @@ def _bounded(what: str) -> bool:
 
 
 def run(
-    seed: int, weather: Weather | None = None, *, lean: bool = True, method: Method = "filesystem"
+    seed: int,
+    weather: Weather | None = None,
+    *,
+    lean: bool = True,
+    method: Method = "filesystem",
+    jobs_each: int = 1,
+    shared: bool = False,
 ) -> tuple[World, list[str]]:
     """Play the history of a seed; return its world and what it violates."""
-    world = World(seed, weather=weather, lean=lean, method=method)
+    world = World(seed, weather=weather, lean=lean, method=method, jobs_each=jobs_each, shared=shared)
     world.history()
     return world, world.violations()
 
@@ -354,8 +383,9 @@ def open_store(*, lean: bool = True) -> SimulatedStore:
     return store
 
 
-def job_spec(region: str, number: int, method: Method = "filesystem") -> JobSpec:
+def job_spec(region: str, number: int, method: Method = "filesystem", *, shared: bool = False) -> JobSpec:
     """Return the job of a build in a region."""
+    kinds = ("t3.medium", "t3.large")
     return JobSpec(
         suite="lucid",
         build="server",
@@ -365,7 +395,7 @@ def job_spec(region: str, number: int, method: Method = "filesystem") -> JobSpec
         arch="amd64",
         region=region,
         source=Source(url="http://images.invalid/x.tar.gz", sha256=SHA256),
-        builder=Builder(image="ami-0000b0b0", instance_types=("t3.medium", "t3.large"), ssh_cidr="192.0.2.1/32"),
+        builder=Builder(image="ami-0000b0b0", instance_types=kinds, ssh_cidr="192.0.2.1/32", shared=shared),
         volume=Volume(size=8),
         registration=Registration(name=f"image-{number}", architecture="x86_64"),
         method=method,
