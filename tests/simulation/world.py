@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from typing import Any, cast
 
 import sqlalchemy as sa
@@ -33,8 +33,6 @@ from tests.simulation.uploads import SimulatedUploads
 SHA256 = "5" * 64
 #: In how many histories a stranger's AMI holds the name of a job.
 _STRANGERS = 0.05
-#: How often a publisher drives but some of the jobs that share a builder.
-_SOME_ONLY = 0.4
 LEASE = 120.0
 
 
@@ -108,7 +106,11 @@ class World:
         self.shared = shared
         self.specs = [job_spec(name, number, method, shared=shared) for name in names for number in range(jobs_each)]
         for region in self.regions.values():
-            region.on_terminate = self._ends
+            region.on_terminate = partial(self._ends, region.name)
+        #: How often a publisher drives but some of the jobs that share a builder, and leaves the rest to another.
+        self.dividing = 0.4 if shared else 0.0
+        #: How often somebody asks to cancel a job, per look of a publisher.
+        self.cancelling = self.rng.choice((0.0, 0.0, 0.02)) if shared else 0.0
         #: What was done to somebody who still needed it.
         self.harm: list[str] = []
         self.dead: set[str] = set()
@@ -162,12 +164,12 @@ class World:
             self._resume_failed()
             with self.store.read() as conn:
                 waiting = [job for job in jobs.find(conn) if not job.ended]
-            if self.shared and not self.chaos.calm and self.rng.random() < _SOME_ONLY:
-                # The others are for another publisher, who meets this one's jobs on their builder.
+            if self.shared and not self.chaos.calm and self.rng.random() < self.dividing:
                 waiting = [job for job in waiting if self.rng.random() < 0.5]
             scheduler.claim(waiting, dead=lambda name: name in self.dead)
             while not scheduler.idle and (until is None or self.clock.now() < until):
                 due = scheduler.tick()
+                self._maybe_cancel()
                 self.clock.wait(max(0.01, due - self.clock.now()))
             scheduler.release()
         except Killed:
@@ -187,6 +189,15 @@ class World:
                 self.go(until=self.clock.now() + self.rng.random() * 300.0)
             finally:
                 self._depth = 0
+
+    def _maybe_cancel(self) -> None:
+        """Somebody asks now and then to cancel one of several jobs that share a builder."""
+        if not self.shared or self.chaos.calm or self.rng.random() >= self.cancelling:
+            return
+        job_id = self.rng.choice(self.specs).job_id
+        with self.store.calm_write() as conn:
+            if jobs.request_cancel(conn, job_id, self.clock.now()):
+                self.chaos.tell(f"{job_id}: somebody asks to cancel it")
 
     def _resume_failed(self) -> None:
         with self.store.calm_write() as conn:
@@ -212,12 +223,12 @@ class World:
         with self.store.read() as conn:
             return all(job.ended or (self._refused(job) and not job.live()) for job in jobs.find(conn))
 
-    def _ends(self, instance: str) -> None:
+    def _ends(self, region: str, instance: str) -> None:
         """See that nobody has a place at a builder that is about to be ended."""
         if not self.shared:
             return
         with self.store.read() as conn:
-            for job in jobs.find(conn):
+            for job in jobs.find(conn, regions=[region]):
                 row = job.seat.instance if job.seat is not None else None
                 if row is not None and row.resource_id == instance:
                     self.harm.append(f"{job.id}: its builder {instance} was ended under it")
@@ -232,10 +243,12 @@ class World:
         self.clock.wait(1000.0)
         with self.store.read() as conn:
             found = jobs.find(conn)
-        unfinished = [job for job in found if job.status is not Status.DONE and not self._refused(job)]
+        unfinished = [
+            job for job in found if job.status is not Status.DONE and not self._refused(job) and not _cancelled(job)
+        ]
         wrong = [f"{job.id}: not registered: {job.status} {job.error}" for job in unfinished]
         for name, region in self.regions.items():
-            wrong += self._left_over(name, region, {job.ami_id for job in found}, {job.snapshot_id for job in found})
+            wrong += self._left_over(name, region, *_published_by(found))
         wrong += [f"failed for what trying again mends: {what}" for what in self.failed if not _bounded(what)]
         for job in found:
             wrong += self._published(job) + self._told(job) + self._once(job)
@@ -290,13 +303,15 @@ class World:
         """
         with self.store.read() as conn:
             refused = {
-                job.id: {row.resource_id for row in job.resources} for job in jobs.find(conn) if self._refused(job)
+                job.id: {row.resource_id for row in job.resources}
+                for job in jobs.find(conn)
+                if self._refused(job) or _cancelled(job)
             }
         marked = [t for t in region.things.values() if t.tags.get(tags.STORE) == self.store.id]
         return {t.id for t in marked if t.id not in refused.get(t.tags[tags.JOB], {t.id})}
 
     def _published(self, job: Job) -> list[str]:
-        if self._refused(job):
+        if self._refused(job) or _cancelled(job):
             return []
         region = self.regions[job.spec.region]
         mine = [t for t in region.of("image") if t.tags.get(tags.JOB) == job.id and t.state(region.now) == "available"]
@@ -311,6 +326,17 @@ class World:
         if snapshot.data["while_attached"]:
             wrong.append(f"{job.id}: the volume was snapshotted while attached")
         return wrong
+
+
+def _cancelled(job: Job) -> bool:
+    """Whether the job ended, as somebody wished, without an AMI."""
+    return job.status is Status.CANCELLED and job.cancel_requested
+
+
+def _published_by(found: list[Job]) -> tuple[set[str | None], set[str | None]]:
+    """Return the AMIs and the snapshots that jobs were registered with."""
+    done = [job for job in found if job.status is Status.DONE]
+    return {job.ami_id for job in done}, {job.snapshot_id for job in done}
 
 
 def _bounded(what: str) -> bool:
