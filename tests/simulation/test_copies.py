@@ -13,7 +13,8 @@ import pytest
 import sqlalchemy as sa
 
 from tests.simulation.chaos import Killed, Weather
-from tests.simulation.world import LEASE, SimulatedStore, World, story
+from tests.simulation.store import SimulatedStore
+from tests.simulation.world import LEASE, World, story
 
 
 class CopiedStore(SimulatedStore):

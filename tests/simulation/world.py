@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import contextmanager
-from functools import cache, partial
-from typing import Any, cast
-
-import sqlalchemy as sa
+from functools import partial
+from typing import Any
 
 from ebspub.aws import tags
 from ebspub.engine.driver import Tools
@@ -21,13 +18,12 @@ from ebspub.remote.keys import Key, Keyring
 from ebspub.spec import Builder, JobSpec, Limits, Method, Registration, Source, Volume
 from ebspub.states import State, Status
 from ebspub.steps import CANCEL, STEPS, WAYS
-from ebspub.store import Job, Store, events, jobs, tables
-from ebspub.store.database import connect
+from ebspub.store import Job, events, jobs, tables
 from tests.simulation.builders import SimulatedShell
 from tests.simulation.chaos import Chaos, Killed, VirtualClock, Weather
 from tests.simulation.clients import SimulatedClients
 from tests.simulation.ec2 import Region
-from tests.simulation.lean import Connection
+from tests.simulation.store import open_store
 from tests.simulation.uploads import SimulatedUploads
 
 SHA256 = "5" * 64
@@ -47,36 +43,6 @@ class InlineExecutor:
         except Exception as error:  # noqa: BLE001 - the future carries it, as an executor's does
             future.set_exception(error)
         return future
-
-
-class SimulatedStore(Store):
-    """The real store; before and after each commit of a writer the process may die or stand still.
-
-    ``lean``: its statements run on SQLite without SQLAlchemy's connections around them.
-    """
-
-    chaos: Chaos | None = None
-    lean: Connection | None = None
-
-    @contextmanager
-    def write(self) -> Iterator[sa.Connection]:
-        if self.chaos is not None:
-            self.chaos.moment("before a commit")
-        with self.calm_write() as conn:
-            yield conn
-        if self.chaos is not None:
-            self.chaos.moment("after a commit")
-
-    @contextmanager
-    def calm_write(self) -> Iterator[sa.Connection]:
-        """A writer to whom nothing happens."""
-        with super().write() if self.lean is None else self.lean.transaction("BEGIN IMMEDIATE") as conn:
-            yield cast("sa.Connection", conn)
-
-    @contextmanager
-    def read(self) -> Iterator[sa.Connection]:
-        with super().read() if self.lean is None else self.lean.transaction("BEGIN") as conn:
-            yield cast("sa.Connection", conn)
 
 
 class World:
@@ -383,30 +349,6 @@ class FixedKeys(Keyring):
 
     def host_key(self, job_id: str, attempt: int) -> Key:
         return self._key
-
-
-@cache
-def _memory() -> tuple[sa.Engine, Connection, bytes]:
-    """Return this process's one engine, its connection, and a database with empty tables as SQLite serializes it.
-
-    Making tables, and compiling every statement anew for an engine, takes longer than a short history.
-    """
-    engine = connect("sqlite://")
-    with engine.begin() as conn:
-        tables.metadata.create_all(conn)
-        conn.execute(tables.meta.insert(), {"key": "store_id", "value": "simulated"})
-    with engine.connect() as conn:
-        driver: Any = conn.connection.driver_connection
-        return engine, Connection(driver), bytes(driver.serialize())
-
-
-def open_store(*, lean: bool = True) -> SimulatedStore:
-    """Return an empty store in memory; the store of an earlier world is gone."""
-    engine, connection, empty = _memory()
-    connection.raw.deserialize(empty)
-    store = SimulatedStore("sqlite://", engine)
-    store.lean = connection if lean else None
-    return store
 
 
 def job_spec(region: str, number: int, method: Method = "filesystem", *, shared: bool = False) -> JobSpec:
