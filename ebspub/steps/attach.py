@@ -87,7 +87,14 @@ def _attach(job: Job, world: World, volume: Volume, instance: str) -> Outcome:
     if volume.state != "available":
         return Wait(f"volume {volume.id} is {volume.state}")
     attach = partial(volumes.attach, world.clients.writer, volume.id, instance, builder.device(job))
-    world.effects.act(job, "AttachVolume", attach, target=volume.id)
+    try:
+        world.effects.act(job, "AttachVolume", attach, target=volume.id)
+    except AwsError as error:
+        if job.seat is None or error.code != "InvalidParameterValue":
+            raise
+        # The device name is in use: a database that is a copy does not know of all that is at the builder.
+        reason = f"builder {instance} does not take the volume: {error.message}"
+        return Back("lose_builder", reason, error.code, error.request_id)
     return Wait(f"volume {volume.id} is attaching")
 
 

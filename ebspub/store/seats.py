@@ -126,9 +126,9 @@ _ROWS = (
 )
 
 
-def pool_of(builder: Builder) -> str:
-    """Return what the documents of jobs that may share a builder have in common: they are the same."""
-    return hashlib.sha256(builder.model_dump_json().encode()).hexdigest()
+def pool_of(builder: Builder, account: str | None) -> str:
+    """Return what jobs of a region that may share a builder have in common: its document, and the account."""
+    return hashlib.sha256(f"{account or ''}\0{builder.model_dump_json()}".encode()).hexdigest()
 
 
 def board(conn: sa.Connection, job: Job, now: float) -> str:
@@ -138,7 +138,7 @@ def board(conn: sa.Connection, job: Job, now: float) -> str:
     never made, of a host that nobody drives, is not waited for: it is sealed. SQLite: the transaction must be a
     writer's.
     """
-    told = {"region": job.spec.region, "pool": pool_of(job.spec.builder)}
+    told = {"region": job.spec.region, "pool": pool_of(job.spec.builder, job.account)}
     found = conn.execute(_OPEN, told).mappings().first()
     if found is not None:
         crowd = _room(conn, found, now)

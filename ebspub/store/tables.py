@@ -178,7 +178,7 @@ shared_builders = sa.Table(
     metadata,
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("region", sa.String(32), nullable=False),
-    # Digest of the builder's document: whoever has the same may share it.
+    # Digest of the builder's document and the account: whoever has the same may share it.
     sa.Column("pool", sa.String(64), nullable=False),
     sa.Column("host_job", sa.String(255), sa.ForeignKey("jobs.id"), nullable=False),
     sa.Column("host_attempt", sa.Integer, nullable=False),

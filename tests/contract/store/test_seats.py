@@ -182,7 +182,12 @@ def test_the_database_refuses_a_second_open_builder_and_a_second_place(store: St
     host, guest = driven_jobs(store, 2)
     board(store, host)
     seat = seat_of(store, host)
-    again = {"region": "us-east-1", "pool": seats.pool_of(sharing(0).builder), "host_job": guest, "host_attempt": 1}
+    again = {
+        "region": "us-east-1",
+        "pool": seats.pool_of(sharing(0).builder, None),
+        "host_job": guest,
+        "host_attempt": 1,
+    }
     with pytest.raises(sa.exc.IntegrityError), store.write() as conn:
         conn.execute(tables.shared_builders.insert(), {**again, "opened_at": NOW})
     place = {"builder": seat.builder, "attempt": 1, "joined_at": NOW}
