@@ -300,9 +300,9 @@ def _cancelled(job: Job) -> bool:
 
 
 def _published_by(found: list[Job]) -> tuple[set[str | None], set[str | None]]:
-    """Return the AMIs and the snapshots that jobs were registered with."""
-    done = [job for job in found if job.status is Status.DONE]
-    return {job.ami_id for job in done}, {job.snapshot_id for job in done}
+    """Return the AMIs and the snapshots that jobs were registered with, or have kept for a name that gets free."""
+    kept = [job for job in found if not _cancelled(job)]
+    return {job.ami_id for job in kept}, {job.snapshot_id for job in kept}
 
 
 def _bounded(what: str) -> bool:
