@@ -77,6 +77,7 @@ class Builder(Document):
     )
     dead_man: int = Field(default=1800, ge=60, description="Seconds without a publisher after which it shuts down.")
     http_proxy: str | None = Field(default=None, description="Proxy through which it downloads, a URL.")
+    shared: bool = Field(default=False, description="Whether jobs of one region with the same document share one.")
 
 
 class Volume(Document):

@@ -170,4 +170,5 @@ def _of_new(spec: JobSpec, found: list[Image] | AwsError, unfit: str | None = No
         if ours and tags.is_from(image.tags, spec.source):
             return Planned(spec, Action.ADOPT, f"registered as {image.id}, not yet in this database")
         return Planned(spec, Action.REFUSE, f"the name {image.name!r} is taken by {image.id}, which is another build")
-    return Planned(spec, Action.PUBLISH, "nothing of it is there yet")
+    shared = "; by the builder that jobs of its region share" if spec.builder.shared else ""
+    return Planned(spec, Action.PUBLISH, f"nothing of it is there yet{shared}")

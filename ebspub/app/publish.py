@@ -78,7 +78,7 @@ def _respecify(conn: sa.Connection, job: Job, spec: JobSpec, now: float) -> None
     """
     if job.ended or leases.driven(job, now):
         return
-    untouched = job.state is State.PENDING and not job.live()
+    untouched = job.state is State.PENDING and not job.live() and job.seat is None
     # What goes another way now may have no builder at all.
     builder = spec.builder if spec.way == job.spec.way else job.spec.builder
     wanted = spec if untouched else job.spec.model_copy(update={"builder": builder, "limits": spec.limits})

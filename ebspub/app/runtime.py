@@ -91,14 +91,15 @@ class Runtime:
 
 
 def open_shell(job: Job, address: str, keyring: Keyring) -> Shell:
-    """Connect to the builder of a job's present attempt: it must hold the key that we gave it."""
+    """Connect to the builder of a job's present attempt: it must hold the key that we, or its host, gave it."""
     builder = job.spec.builder
+    owner, attempt = job.keys
     return connect(
         address,
         builder.ssh_port,
         builder.ssh_user,
-        keyring.client_key(job.id, job.attempt),
-        keyring.host_key(job.id, job.attempt),
+        keyring.client_key(owner, attempt),
+        keyring.host_key(owner, attempt),
         _CONNECT_TIMEOUT,
     )
 

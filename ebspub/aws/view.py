@@ -24,7 +24,7 @@ Thing = Instance | Volume | Snapshot | Image | Group
 class RegionView:
     """The things of some jobs, by kind and id. ``at`` is the time just before the first question was asked.
 
-    Only the kinds in ``asked`` were looked for: of the others the view knows nothing.
+    Only the kinds in ``asked`` were looked for, and the things of ``jobs``: of the others the view knows nothing.
     """
 
     at: float
@@ -32,6 +32,7 @@ class RegionView:
     #: The id of the database whose things these are; AMIs of a name are anybody's.
     store: str = ""
     things: Mapping[Kind, Mapping[str, Thing]] = field(default_factory=dict)
+    jobs: frozenset[str] = frozenset()
 
     def instance(self, name: str | None) -> Instance | None:
         """Return a builder by id."""
@@ -121,4 +122,4 @@ def look(
             for chunk in tags.chunks(jobs):
                 found.extend(_DESCRIBE[kind](ec2, store, chunk))
         things[kind] = {thing.id: thing for thing in found}
-    return RegionView(at=at, asked=frozenset(kinds), store=store, things=things)
+    return RegionView(at=at, asked=frozenset(kinds), store=store, things=things, jobs=frozenset(jobs))

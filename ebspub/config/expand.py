@@ -35,6 +35,9 @@ _BUILDER_ARCHES: Mapping[str, tuple[str, ...]] = {"i386": ("i386", "amd64")}
 
 #: Keys that only one method has a use for.
 _OF_METHOD: Mapping[str, str] = {"grow": "disk", "parent": "direct"}
+#: Whose builder image jobs that share one take, where any arch's will do: the first that is configured.
+_COMMON_ARCHES = ("amd64", "arm64", "i386")
+
 #: What stands in the document of a job that launches none.
 _NO_BUILDER: Mapping[str, Any] = {"image": "", "instance_types": ("none",), "ssh_cidr": _NOBODY}
 
@@ -43,9 +46,24 @@ def _may_need_builder(cell: Cell) -> bool:
     return cell.build.method != "direct" and not fanout.surely_copies(cell)
 
 
+def _builder_arches(cell: Cell, layers: Layers) -> tuple[str, ...]:
+    """Return the arches whose builder image will do, the best first.
+
+    Of a shared builder the first in one order for all jobs, where it only copies: what it fills is then the same for
+    all arches of a region. A boot loader is installed by the image's own programs, which its own arch must run.
+    """
+    own = _BUILDER_ARCHES.get(cell.arch, (cell.arch,))
+    virtualization = _registration_layers(cell).get("virtualization", "hvm")
+    copies = cell.build.method == "disk" or virtualization == "paravirtual"
+    if not (layers.get("shared", False) and copies):
+        return own
+    common = next((arch for arch in _COMMON_ARCHES if layers.get_arch("images", arch) is not None), None)
+    return own if common is None else _BUILDER_ARCHES.get(common, (common,))
+
+
 def _builder(cell: Cell) -> dict[str, Any]:
     layers = cell.layers("builder")
-    arches = _BUILDER_ARCHES.get(cell.arch, (cell.arch,))
+    arches = _builder_arches(cell, layers)
     image = layers.get_arch("images", *arches)
     if image is None:
         wanted = f"regions.{cell.region}.builder.images.{arches[-1]}"
@@ -63,7 +81,7 @@ def _builder(cell: Cell) -> dict[str, Any]:
     for zone in place.get("zones", ()):
         if not zone.startswith(cell.region) and cell.region in partitions():
             cell.fault(layers.where("zones"), f"found {quoted(zone)}, expected a zone of {cell.region}")
-    plain = ("ssh_user", "ssh_port", "address", "root_size", "instance_profile", "http_proxy")
+    plain = ("ssh_user", "ssh_port", "address", "root_size", "instance_profile", "http_proxy", "shared")
     return {
         "image": image or "",
         "instance_types": instance_types,
@@ -144,14 +162,18 @@ def _description(cell: Cell) -> str:
     return text
 
 
-def _registration(cell: Cell, volume: Mapping[str, Any]) -> dict[str, Any]:
+def _registration_layers(cell: Cell) -> Layers:
     default, own = cell.config.registration, cell.build.registration
-    layers = Layers(
+    return Layers(
         ("registration", default),
         (f"registration.{cell.arch}", getattr(default, cell.arch)),
         (f"{cell.here}.registration", own),
         (f"{cell.here}.registration.{cell.arch}", getattr(own, cell.arch) if own else None),
     )
+
+
+def _registration(cell: Cell, volume: Mapping[str, Any]) -> dict[str, Any]:
+    layers = _registration_layers(cell)
     virtualization = layers.get("virtualization", "hvm")
     hvm = virtualization == "hvm"
     volume_type = layers.get("volume_type", volume["type"])

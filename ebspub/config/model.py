@@ -120,6 +120,10 @@ class BuilderTable(Table):
         description="seconds without a publisher after which it shuts down (1800, or limits.launch where that is more; "
         "never less than limits.launch)",
     )
+    shared: bool | None = Field(
+        default=None,
+        description="one builder for all jobs of a region that need the same one, instead of one each (false)",
+    )
     http_proxy: v.ProxyUrl | None = Field(
         default=None, description='proxy through which it downloads, "http://proxy.example.com:3128"; "" for none'
     )

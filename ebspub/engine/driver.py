@@ -63,11 +63,15 @@ class Tools:
 
 @dataclass(frozen=True)
 class Verdict:
-    """When to look at the job again, and for what kinds; ``ended`` when this process is through with it."""
+    """When to look at the job again, for what kinds, and for whose things besides its own.
+
+    ``ended`` when this process is through with it.
+    """
 
     due: float = 0.0
     ended: bool = False
     kinds: frozenset[Kind] = frozenset()
+    hosts: frozenset[str] = frozenset()
 
 
 class Driver:
@@ -88,13 +92,13 @@ class Driver:
             if job is None or job.ended or job.epoch != lease.epoch:
                 return Verdict(ended=True)
             step = self._step(job)
-            if not step.kinds <= view.asked:
-                return Verdict(due=self._tools.clock.now(), kinds=step.kinds)
+            if not (step.kinds <= view.asked and job.hosts <= view.jobs):
+                return Verdict(due=self._tools.clock.now(), kinds=step.kinds, hosts=job.hosts)
             verdict = self._attempt(job, step, lease, self._world(lease, view, clients))
             if verdict is not None:
-                return replace(verdict, kinds=step.kinds)
+                return replace(verdict, kinds=step.kinds, hosts=job.hosts)
             if self._tools.stopping():
-                return Verdict(due=self._tools.clock.now(), kinds=step.kinds)
+                return Verdict(due=self._tools.clock.now(), kinds=step.kinds, hosts=job.hosts)
 
     def unseen(self, job_id: str, lease: Lease, error: EbspubError, *, fatal: bool) -> Verdict:
         """Record that a job's region cannot be looked at; fail the job where that will not mend or lasts too long."""
@@ -111,7 +115,7 @@ class Driver:
         if fatal or silent:
             # What is left in a region that does not answer cannot be removed now: `resume` does it.
             return self._stop(job, lease, step, failure)
-        return replace(self._retry(job, lease, step, failure), kinds=step.kinds)
+        return replace(self._retry(job, lease, step, failure), kinds=step.kinds, hosts=job.hosts)
 
     def _step(self, job: Job) -> Step:
         if job.cancel_requested:
@@ -248,7 +252,8 @@ class Driver:
     def _fail(self, job: Job, lease: Lease, step: Step, failure: Failure) -> Verdict | None:
         """Fail the job. A builder and what hangs on it are removed first; finished volumes and snapshots are kept."""
         builder_phase = job.state in (State.PENDING, State.LAUNCHED, State.ATTACHED)
-        if builder_phase and job.live() and GAVE_UP not in job.facts and not job.cancel_requested:
+        used = bool(job.own()) or job.seat is not None
+        if builder_phase and used and GAVE_UP not in job.facts and not job.cancel_requested:
             return self._give_up(job, lease, step, failure, trigger="lose_builder")
         return self._stop(job, lease, step, failure)
 
@@ -261,7 +266,7 @@ class Driver:
     def _stop(self, job: Job, lease: Lease, step: Step, failure: Failure) -> Verdict:
         self._let_go(job.id)
         told = job.facts.get(GAVE_UP) or self._failure(step, failure)
-        if GAVE_UP in job.facts and job.live():
+        if GAVE_UP in job.facts and job.own():
             more = f"{told['message']}; and its remains could not be removed: {failure.message}"
             todo = f"{told['todo']} What is left is removed by `ebspub resume` or `ebspub cancel`.".strip()
             told = {**told, "message": more, "todo": todo}
@@ -329,7 +334,7 @@ class Driver:
 def _limit(job: Job, step: Step) -> float:
     """Return the seconds that a step may take; cleaning up may take as long as launching."""
     cleaning = job.cancel_requested or GAVE_UP in job.facts
-    return job.spec.limits.launch if cleaning else job.spec.step_limit(step.name)
+    return job.spec.limits.launch if cleaning else job.step_limit(step.name)
 
 
 def _settle(conn: sa.Connection, job_id: str, now: float) -> None:

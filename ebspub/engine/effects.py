@@ -23,7 +23,7 @@ from ebspub.engine.ledger import Ledger
 from ebspub.engine.outcome import Wait
 from ebspub.errors import LeaseLostError
 from ebspub.states import Kind
-from ebspub.store import Failure, Job, Lease, Presence, Resource, Store, events, jobs
+from ebspub.store import Failure, Job, Lease, Presence, Resource, Seat, Store, events, jobs, seats
 from ebspub.store import effects as records
 
 #: The job's column that shows the id of a resource of a kind.
@@ -57,9 +57,11 @@ def settled_at(job: Job, resource: Resource) -> float:
 
     Counted from the last moment at which that call may have been under way. Its own process wrote down when it gave
     the answer up; of a process that died in it, or stood still, no more is known than when this process took the job,
-    and a step never begins before that.
+    and a step never begins before that. What another job's process called for a shared builder it called before that
+    job left it.
     """
-    since = max(resource.unsettled_since or 0.0, job.step_started_at or 0.0)
+    left = [seat.quiet_at or 0.0 for seat in job.seats if any(row.id == resource.id for row in seat.rows)]
+    since = max(resource.unsettled_since or 0.0, job.step_started_at or 0.0, *left)
     return since + job.spec.limits.listing_lag
 
 
@@ -157,6 +159,24 @@ class Effects:
             records.gone(conn, resource.id, now)
             what = f"{resource.kind} {resource.resource_id or resource.purpose}: {reason}"
             self._event(conn, job, "gone", what)
+
+    def board(self, job: Job) -> str:
+        """Take a place at a builder that the job may share, or open one; return what was done, empty for: ask again."""
+        now = self._clock.now()
+        with self._store.write() as conn:
+            self._extend(conn, job, now)
+            told = seats.board(conn, job, now)
+            if told:
+                self._event(conn, job, "seated", told)
+        return told
+
+    def leave(self, job: Job, seat: Seat, *, seal: bool) -> None:
+        """Give a place back. From then on whoever had one there may end a builder that nobody has a place at."""
+        now = self._clock.now()
+        with self._store.write() as conn:
+            self._hold(conn, job, now)
+            last = seats.leave(conn, seat, now, seal=seal)
+            self._event(conn, job, "left", f"the builder of {seat.host_job}" + (", as the last one" if last else ""))
 
     def note(self, job: Job, **facts: Any) -> None:
         """Keep facts with the job while its step is still under way."""

@@ -47,6 +47,8 @@ class _Ticket:
     name: str
     lease: Lease
     kinds: frozenset[Kind]
+    #: Jobs whose things it must see besides its own.
+    hosts: frozenset[str] = frozenset()
     due: float = 0.0
     work: Future[object] | None = None
 
@@ -107,7 +109,7 @@ class Scheduler:
                 region = job.spec.region
                 kinds = self._driver.kinds(job)
                 name = job.spec.registration.name
-                self._tickets[job.id] = _Ticket(job.id, region, name, lease, kinds, due=job.not_before)
+                self._tickets[job.id] = _Ticket(job.id, region, name, lease, kinds, job.hosts, due=job.not_before)
                 self._regions.setdefault(region, _Region(region))
                 taken.append(job.id)
         return taken
@@ -207,6 +209,7 @@ class Scheduler:
         assert isinstance(verdict, Verdict)
         ticket.due = verdict.due
         ticket.kinds = verdict.kinds
+        ticket.hosts = verdict.hosts
         if verdict.ended:
             del self._tickets[ticket.job_id]
 
@@ -250,7 +253,8 @@ class Scheduler:
             return
         mine = [t for t in self._tickets.values() if t.region == region.name]
         kinds = frozenset().union(*(t.kinds for t in mine))
-        ids, names = [t.job_id for t in mine], [t.name for t in mine]
+        ids = frozenset(t.job_id for t in mine).union(*(t.hosts for t in mine))
+        names = [t.name for t in mine]
         store = self._tools.store.id
 
         def poll() -> RegionView:

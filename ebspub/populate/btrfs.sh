@@ -28,6 +28,7 @@ btrfs_check_source() {
   btrfs_features source.super >source.features
   fs_label=$(probe LABEL)
   fs_uuid=$(btrfs_field source.super fsid)
+  [ -z "${turn:-}" ] || alone "$fs_uuid"
   # Two file systems of one UUID cannot be mounted at once: the image, which is ours, gets another, and the volume its own.
   try io btrfstune -f -U "$(derive_id image)" image >&2
   btrfs_look_inside

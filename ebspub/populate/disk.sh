@@ -104,6 +104,7 @@ grow_root() {
   *) return 0 ;; # whatever else lies last: an instance may know what to do with it
   esac
   "${family}_needs"
+  [ "$family${turn:-}" != btrfsshared ] || alone "$(blkid -p -O "$((start * 512))" -o value -s UUID "$device")"
   if [ "$room" = yes ]; then
     printf ',+\n' | patiently sfdisk --quiet --force --no-reread --no-tell-kernel -N "$number" "$device" >&2 ||
       fail io "the partition cannot grow: sfdisk ended with exit status $?"

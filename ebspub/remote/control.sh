@@ -159,5 +159,12 @@ message=cancelled by the publisher
 "
 }
 
+# End the task for good; its big files make room for others on a builder that goes on.
+clear_task() {
+  cancel_task || return 1
+  work_is_ours || return 0
+  find "$work" -maxdepth 1 -type f -size +128k -exec rm -f {} +
+}
+
 find_work
 heartbeat

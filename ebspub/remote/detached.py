@@ -104,6 +104,11 @@ def cancel(shell: Shell, task: Task) -> None:
     run_program(shell, "control.sh", "cancel_task || exit 1", {"task": task.name}, timeout=120.0)
 
 
+def clear(shell: Shell, task: Task) -> None:
+    """Like :func:`cancel`, and delete the big files in its work folder: for a builder on which others go on."""
+    run_program(shell, "control.sh", "clear_task || exit 1", {"task": task.name}, timeout=120.0)
+
+
 def run_program(
     shell: Shell,
     body: str,

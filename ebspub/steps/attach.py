@@ -18,9 +18,6 @@ from ebspub.states import Kind
 from ebspub.steps import builder
 from ebspub.store import Job
 
-#: Requested name; EC2 recommends /dev/sd[f-p]. Xen shows it as /dev/xvdf, Nitro as /dev/nvmeXn1 in any order.
-DEVICE = "/dev/sdf"
-
 
 class Attach:
     """Create and attach the volume that becomes the AMI's root."""
@@ -89,8 +86,15 @@ def _create(job: Job, world: World, zone: str) -> Outcome:
 def _attach(job: Job, world: World, volume: Volume, instance: str) -> Outcome:
     if volume.state != "available":
         return Wait(f"volume {volume.id} is {volume.state}")
-    attach = partial(volumes.attach, world.clients.writer, volume.id, instance, DEVICE)
-    world.effects.act(job, "AttachVolume", attach, target=volume.id)
+    attach = partial(volumes.attach, world.clients.writer, volume.id, instance, builder.device(job))
+    try:
+        world.effects.act(job, "AttachVolume", attach, target=volume.id)
+    except AwsError as error:
+        if job.seat is None or error.code != "InvalidParameterValue":
+            raise
+        # The device name is in use: a database that is a copy does not know of all that is at the builder.
+        reason = f"builder {instance} does not take the volume: {error.message}"
+        return Back("lose_builder", reason, error.code, error.request_id)
     return Wait(f"volume {volume.id} is attaching")
 
 
@@ -101,7 +105,7 @@ def _find(job: Job, world: World, volume: Volume, instance: str) -> Outcome:
         return Back("lose_volume", f"volume {volume.id} is attached to {holder}, not to our builder {instance}")
     if state != "attached":
         return Wait(f"volume {volume.id} is {state}")
-    device = find_device(world.shells.get(job), volume.id, DEVICE)
+    device = find_device(world.shells.get(job), volume.id, builder.device(job))
     if device is None:
         return Wait(f"volume {volume.id} is attached; the builder does not show it yet")
     return Done({"device": device}, {"volume_id": volume.id})

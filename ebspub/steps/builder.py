@@ -9,13 +9,13 @@ from ebspub.aws.instances import Instance
 from ebspub.engine.outcome import Back, Done, Wait
 from ebspub.engine.step import World
 from ebspub.errors import JobError, NameTakenError
-from ebspub.states import Kind
 from ebspub.store import Job, Resource
+from ebspub.store.seats import DEVICES
 
 
 def living(job: Job, world: World) -> Instance | Wait | Back:
     """Return the job's builder; or what to do because it is not visible (yet), or lost."""
-    row = job.current(Kind.INSTANCE)
+    row = job.builder
     if row is None or row.resource_id is None:
         return Back("lose_builder", "the builder is no longer on record")
     seen = world.view.instance(row.resource_id)
@@ -47,6 +47,14 @@ def why_gone(world: World, seen: Instance) -> str:
 def address(job: Job, seen: Instance) -> str:
     """Return the address at which the publisher reaches the builder; empty while it has none."""
     return seen.public_address if job.spec.builder.address == "public" else seen.private_address
+
+
+def device(job: Job) -> str:
+    """Return the name under which the job's volume is attached: no other volume of its builder ever has it.
+
+    EC2 recommends /dev/sd[f-p]. Xen shows it as /dev/xvdf, Nitro as /dev/nvmeXn1 in any order.
+    """
+    return DEVICES[job.seat.slot if job.seat is not None else 0]
 
 
 def published(job: Job, world: World) -> Image | None:
@@ -106,7 +114,7 @@ def last_word(job: Job) -> str:
 
 def unpublished(job: Job, image: Image) -> list[Resource]:
     """Return what exists or may exist of the job, but for a published AMI and its snapshot."""
-    return [r for r in job.live() if r.resource_id not in (image.id, image.snapshot)]
+    return [r for r in job.own() if r.resource_id not in (image.id, image.snapshot)]
 
 
 def hidden(job: Job, world: World, row: Resource) -> Wait | None:

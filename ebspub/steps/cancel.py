@@ -6,7 +6,7 @@ from ebspub.engine.outcome import Done, Outcome
 from ebspub.engine.step import World
 from ebspub.errors import JobError
 from ebspub.states import Kind
-from ebspub.steps import builder, remains
+from ebspub.steps import builder, remains, shared
 from ebspub.store import Job
 
 
@@ -19,8 +19,8 @@ class Cancel:
     def advance(self, job: Job, world: World) -> Outcome:
         """Remove everything on record, then whatever else carries the job's tag."""
         world.uploads.drop(job.id)
-        wait = remains.remove(job, world, job.live()) or remains.remove_strays(job, world, self.kinds)
-        return wait or Done()
+        wait = shared.depart(job, world) or remains.remove(job, world, job.own())
+        return wait or remains.remove_strays(job, world, self.kinds) or Done()
 
     def overdue(self, job: Job) -> Outcome:
         """What cannot be removed for so long needs a person; the job stays to be cancelled."""

@@ -20,7 +20,7 @@ from ebspub.errors import HostKeyError, JobError, RemoteError
 from ebspub.remote.report import clean
 from ebspub.remote.userdata import user_data
 from ebspub.states import Kind
-from ebspub.steps import builder, remains
+from ebspub.steps import builder, remains, shared
 from ebspub.store import Job, Presence, Resource
 
 #: How long a fresh builder may offer another host key: until cloud-init has put ours in place.
@@ -38,6 +38,10 @@ class Launch:
         begun = begin(job, world)
         if begun is not None:
             return begun
+        if job.seat is None and job.spec.builder.shared and not job.own(Kind.INSTANCE, Kind.GROUP):
+            return shared.board(job, world)
+        if job.seat is not None and not job.seat.hosted_by(job.id, job.attempt):
+            return shared.await_builder(job, world, job.seat) or _reach(job, world)
         group = _group(job, world)
         if isinstance(group, Wait):
             return group
@@ -48,7 +52,7 @@ class Launch:
         """A builder that does not come up is given up."""
         limit = job.spec.step_limit(self.name)
         last = builder.last_word(job)
-        row = job.current(Kind.INSTANCE)
+        row = job.builder
         if row is None or row.resource_id is None:
             return Back("lose_builder", f"no builder could be launched within {limit:.0f} s{last}")
         return Back("lose_builder", f"the builder did not answer over SSH within {limit:.0f} s{last}")
@@ -59,7 +63,7 @@ def begin(job: Job, world: World) -> Outcome | None:
 
     Remove what earlier attempts left; fail a job that was given up; adopt the AMI where the build is published already.
     """
-    wait = remains.remove(job, world, _left_over(job, world))
+    wait = shared.clear(job, world) or remains.remove(job, world, _left_over(job, world))
     if wait is not None:
         return wait
     if GAVE_UP in job.facts:
@@ -67,7 +71,8 @@ def begin(job: Job, world: World) -> Outcome | None:
         raise JobError(told["message"], todo=told["todo"], code=told["code"], request_id=told["request_id"])
     image = builder.published(job, world)
     if image is not None:
-        return remains.remove(job, world, builder.unpublished(job, image)) or builder.adopted(job, image)
+        wait = shared.depart(job, world) or remains.remove(job, world, builder.unpublished(job, image))
+        return wait or builder.adopted(job, image)
     return None
 
 
@@ -79,7 +84,7 @@ def _left_over(job: Job, world: World) -> list[Resource]:
     named = world.view.images_named(job.spec.registration.name)
     mine = [image for image in named if image.tags.get(tags.JOB) == job.id and image.state not in images.FAILED]
     published = {name for image in mine for name in (image.id, image.snapshot)}
-    return [r for r in job.resources if r.attempt < job.attempt and r.resource_id not in published]
+    return [r for r in job.own() if r.attempt < job.attempt and r.resource_id not in published]
 
 
 def _group(job: Job, world: World) -> tuple[str, ...] | Wait:
@@ -228,11 +233,11 @@ def _reach(job: Job, world: World) -> Outcome:
     except RemoteError as error:
         world.shells.drop(job.id)
         return Wait(f"builder {seen.id} runs; waiting for SSH on {where}: {error.what}")
-    row = job.current(Kind.INSTANCE)
+    row = job.builder
     launched = {"instance_type": row.request["instance_type"], "builder_image": row.request["image"]} if row else {}
     return Done({**facts, **launched}, {"instance_id": seen.id})
 
 
 def _made_at(job: Job) -> float | None:
-    row: Resource | None = job.current(Kind.INSTANCE)
+    row = job.builder
     return row.made_at if row is not None else None

@@ -19,8 +19,7 @@ from ebspub.remote.report import Absent, Failed, Running
 from ebspub.remote.shell import Shell
 from ebspub.remote.upload import upload
 from ebspub.states import Kind
-from ebspub.steps import builder
-from ebspub.steps.attach import DEVICE
+from ebspub.steps import builder, shared
 from ebspub.store import Job
 
 #: A running builder that could not be reached so often, for so long (seconds), counts as lost. Both: while the
@@ -47,7 +46,8 @@ class Populate:
         if isinstance(volume, Wait | Back):
             return volume
         method = METHODS[job.spec.method]
-        task = method.task(job.spec, volume_id=volume.id, device=DEVICE, attempt=job.attempt)
+        device = builder.device(job)
+        task = shared.in_turn(job, method.task(job.spec, volume_id=volume.id, device=device, attempt=job.attempt))
         try:
             shell = world.shells.get(job)
             report = detached.poll(shell, task)
@@ -70,7 +70,7 @@ class Populate:
 
     def overdue(self, job: Job) -> Outcome:
         """A copy that takes too long is given up, builder and volume with it."""
-        limit = job.spec.step_limit(self.name)
+        limit = job.step_limit(self.name)
         phase = (job.progress or {}).get("phase", "start")
         return Back("lose_builder", f"populating took longer than {limit:.0f} s (last phase: {phase})")
 

@@ -39,7 +39,7 @@ class Register:
         if seen.state != "available":
             return Wait(f"AMI {seen.id} is {seen.state}")
         published = (row.resource_id, job.snapshot_id)
-        wait = remains.remove(job, world, [r for r in job.live() if r.resource_id not in published])
+        wait = remains.remove(job, world, [r for r in job.own() if r.resource_id not in published])
         wait = wait or remains.remove_strays(job, world, self.kinds - {Kind.IMAGE})
         return wait or Done({"architecture": seen.architecture}, {"ami_id": seen.id})
 

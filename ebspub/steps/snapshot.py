@@ -1,7 +1,8 @@
 """populated -> snapshotted: terminate the builder, detach, snapshot, wait until it leaves pending, delete the volume.
 
 In the specification's order: nothing can write to the volume any more when it is snapshotted, and the volume, the
-only copy of an hour's work, is deleted only when its snapshot is complete.
+only copy of an hour's work, is deleted only when its snapshot is complete. A builder that others still use is left to
+them, and the volume detached from it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from ebspub.engine.outcome import Back, Done, Outcome, Wait
 from ebspub.engine.step import World
 from ebspub.errors import JobError
 from ebspub.states import Kind
-from ebspub.steps import builder, remains
+from ebspub.steps import builder, remains, shared
 from ebspub.store import Job
 
 
@@ -27,7 +28,7 @@ class Snapshot:
 
     def advance(self, job: Job, world: World) -> Outcome:
         """Take apart what populated the volume; snapshot it; then delete it."""
-        wait = remains.remove(job, world, job.live(Kind.INSTANCE))
+        wait = shared.depart(job, world, finished=True) or remains.remove(job, world, job.own(Kind.INSTANCE))
         if wait is not None:
             return wait
         row = job.current(Kind.SNAPSHOT)
@@ -45,7 +46,7 @@ class Snapshot:
             return Wait(f"snapshot {seen.id} is {seen.state}", progress={"phase": "snapshot", "percent": seen.progress})
         # A stray builder would hold the security group.
         wait = remains.remove_strays(job, world, (Kind.INSTANCE, Kind.VOLUME, Kind.GROUP))
-        wait = wait or remains.remove(job, world, job.live(Kind.INSTANCE, Kind.VOLUME, Kind.GROUP))
+        wait = wait or remains.remove(job, world, job.own(Kind.INSTANCE, Kind.VOLUME, Kind.GROUP))
         return wait or Done({}, {"snapshot_id": seen.id})
 
     def overdue(self, job: Job) -> Outcome:
@@ -68,7 +69,7 @@ def _create(job: Job, world: World) -> Outcome:
         gone = Back("lose_volume", f"volume {job.volume_id} no longer exists")
         return gone if row is None else builder.hidden(job, world, row) or gone
     if volume.attachment is not None:
-        if volume.attachment[2] != "detaching" and not _just_gone(job, world, volume.attachment[0]):
+        if volume.attachment[2] not in ("detaching", "busy") and not _just_gone(job, world, volume.attachment[0]):
             detach = partial(volumes.detach, world.clients.writer, volume.id)
             world.effects.act(job, "DetachVolume", detach, target=volume.id)
         return Wait(f"volume {volume.id} is detaching")

@@ -14,30 +14,24 @@ import sqlalchemy as sa
 
 from ebspub.errors import LeaseLostError
 from ebspub.spec import JobSpec
-from ebspub.states import Kind, State, Status
-from ebspub.store import tables
+from ebspub.states import State, Status
+from ebspub.store import seats, tables
 from ebspub.store.database import insert_if_absent
-from ebspub.store.records import Failure, Job, Lease, Resource
-from ebspub.store.tables import EffectStatus, Presence
+from ebspub.store.records import Failure, Job, Lease, Resource, Seat
 
 _JOBS = tables.jobs
 _RESOURCES = tables.resources
-_EFFECTS = tables.effects
 
 
 # Statements that run many times a second are built once: building costs more than running.
-_UNSETTLED = (
-    sa.select(sa.func.max(_EFFECTS.c.opened_at))
-    .where(_EFFECTS.c.resource == _RESOURCES.c.id, _EFFECTS.c.status == EffectStatus.OPEN.value)
-    .scalar_subquery()
-    .label("unsettled_since")
-)
 _GET = sa.select(_JOBS).where(_JOBS.c.id == sa.bindparam("job_id"))
 _MADE_FOR = (
-    sa.select(_RESOURCES, _UNSETTLED).where(_RESOURCES.c.job_id == sa.bindparam("job_id")).order_by(_RESOURCES.c.id)
+    sa.select(_RESOURCES, seats.UNSETTLED)
+    .where(_RESOURCES.c.job_id == sa.bindparam("job_id"))
+    .order_by(_RESOURCES.c.id)
 )
 _MADE_FOR_ALL = (
-    sa.select(_RESOURCES, _UNSETTLED)
+    sa.select(_RESOURCES, seats.UNSETTLED)
     .where(_RESOURCES.c.job_id.in_(sa.bindparam("job_ids", expanding=True)))
     .order_by(_RESOURCES.c.id)
 )
@@ -84,7 +78,8 @@ def get(conn: sa.Connection, job_id: str) -> Job | None:
     row = conn.execute(_GET, {"job_id": job_id}).mappings().first()
     if row is None:
         return None
-    return _job(row, [_resource(found) for found in conn.execute(_MADE_FOR, {"job_id": job_id}).mappings()])
+    made = [Resource.from_row(found) for found in conn.execute(_MADE_FOR, {"job_id": job_id}).mappings()]
+    return _job(row, made, seats.of_jobs(conn, [job_id]).get(job_id, ()))
 
 
 def find(
@@ -109,8 +104,8 @@ def find(
     if builds:
         asked["builds"] = list(builds)
     rows = conn.execute(_finding(tuple(asked)), asked).mappings().all()
-    made = _resources(conn, [row["id"] for row in rows])
-    return [_job(row, made.get(row["id"], ())) for row in rows]
+    made, places = _belongings(conn, [row["id"] for row in rows])
+    return [_job(row, made.get(row["id"], ()), places.get(row["id"], ())) for row in rows]
 
 
 @lru_cache(maxsize=16)
@@ -222,7 +217,7 @@ def hold(conn: sa.Connection, job: Job, *, orphaned: bool = False) -> bool:
     return conn.execute(query.with_for_update()).first() is not None
 
 
-def _job(row: sa.RowMapping, made: Sequence[Resource]) -> Job:
+def _job(row: sa.RowMapping, made: Sequence[Resource], places: Sequence[Seat]) -> Job:
     owner, verifier = row["lease_owner"], row["verify_owner"]
     plain = ("id", "label", "account", "attempt", "attempt_base", "instance_id", "volume_id", "snapshot_id", "ami_id")
     more = ("facts", "step_started_at", "progress", "retries", "not_before", "cancel_requested", "epoch")
@@ -237,22 +232,20 @@ def _job(row: sa.RowMapping, made: Sequence[Resource]) -> Job:
         resources=tuple(made),
         verification=None if verifier is None else Lease(verifier, row["verify_until"], row["verify_epoch"]),
         verify_epoch=row["verify_epoch"],
+        seats=tuple(places),
     )
 
 
-def _resources(conn: sa.Connection, job_ids: Sequence[str]) -> dict[str, list[Resource]]:
+def _belongings(conn: sa.Connection, job_ids: Sequence[str]) -> tuple[dict[str, list[Resource]], dict[str, list[Seat]]]:
+    """Return the resources of jobs, and their places at shared builders."""
     found: dict[str, list[Resource]] = {}
+    places: dict[str, list[Seat]] = {}
     for start in range(0, len(job_ids), 500):
-        rows = conn.execute(_MADE_FOR_ALL, {"job_ids": job_ids[start : start + 500]})
-        for row in rows.mappings():
-            found.setdefault(row["job_id"], []).append(_resource(row))
-    return found
-
-
-def _resource(row: sa.RowMapping) -> Resource:
-    presence = Presence(row["presence"])
-    unsettled = row["unsettled_since"] if presence is Presence.INTENDED else None
-    return Resource(**{**row, "kind": Kind(row["kind"]), "presence": presence, "unsettled_since": unsettled})
+        chunk = job_ids[start : start + 500]
+        for row in conn.execute(_MADE_FOR_ALL, {"job_ids": chunk}).mappings():
+            found.setdefault(row["job_id"], []).append(Resource.from_row(row))
+        places |= seats.of_jobs(conn, chunk)
+    return found, places
 
 
 @lru_cache(maxsize=512)

@@ -60,6 +60,47 @@ class Resource:
     #: When the call that may have made it was sent with its answer never recorded; None when the outcome is known.
     unsettled_since: float | None = None
 
+    @classmethod
+    def from_row(cls, row: Mapping[Any, Any]) -> Resource:
+        """Return it from the columns of its row, and ``unsettled_since``, which counts while it is but intended."""
+        presence = Presence(row["presence"])
+        unsettled = row["unsettled_since"] if presence is Presence.INTENDED else None
+        return cls(**{**row, "kind": Kind(row["kind"]), "presence": presence, "unsettled_since": unsettled})
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """A job's place at a builder that several share. ``rows``: what there is, or may be, of that builder.
+
+    ``crowd`` and ``active`` count who ever had a place there, and who has one; ``quiet_at`` is when the last one left.
+    ``hosted``: its host has a place; ``host_until`` is when the host's lease ends, if it has one.
+    """
+
+    id: int
+    job_id: str
+    builder: int
+    host_job: str
+    host_attempt: int
+    attempt: int
+    slot: int
+    sealed_at: float | None
+    left_at: float | None
+    crowd: int
+    active: int
+    quiet_at: float | None
+    hosted: bool
+    host_until: float | None
+    rows: tuple[Resource, ...] = ()
+
+    @property
+    def instance(self) -> Resource | None:
+        """Return the newest live row of the builder itself."""
+        return next((row for row in reversed(self.rows) if row.kind is Kind.INSTANCE), None)
+
+    def hosted_by(self, job_id: str, attempt: int) -> bool:
+        """Whether it is this attempt of this job that launches the builder."""
+        return (self.host_job, self.host_attempt) == (job_id, attempt)
+
 
 @dataclass(frozen=True, slots=True)
 class Effect:
@@ -126,6 +167,9 @@ class Job:
     #: Who boots its AMI at present (:mod:`ebspub.store.verifications`), and how many did.
     verification: Lease | None = None
     verify_epoch: int = 0
+    #: Its places at shared builders that still matter to it: the present one, and of builders that nobody needs any
+    #: more, or that its own rows are of.
+    seats: tuple[Seat, ...] = field(default=())
 
     @property
     def ended(self) -> bool:
@@ -144,3 +188,45 @@ class Job:
         """Return the newest live resource of ``kind`` of the present attempt."""
         found = [r for r in self.live(kind) if r.attempt == self.attempt]
         return found[-1] if found else None
+
+    @property
+    def seat(self) -> Seat | None:
+        """Return its place at a shared builder that it has not left, if it has one."""
+        return next((seat for seat in self.seats if seat.left_at is None), None)
+
+    @property
+    def builder(self) -> Resource | None:
+        """Return the live row of the builder of the present attempt, its own or a shared one."""
+        seat = self.seat
+        return seat.instance if seat is not None and seat.attempt == self.attempt else self.current(Kind.INSTANCE)
+
+    @property
+    def keys(self) -> tuple[str, int]:
+        """Return whose keys open its builder: job and attempt."""
+        seat = self.seat
+        return (self.id, self.attempt) if seat is None else (seat.host_job, seat.host_attempt)
+
+    @property
+    def lent(self) -> frozenset[int]:
+        """Return the row ids of shared builders at which somebody has a place: not to be removed."""
+        return frozenset(row.id for seat in self.seats if seat.active for row in seat.rows)
+
+    @property
+    def left_behind(self) -> tuple[Resource, ...]:
+        """Return the live rows of shared builders that everybody has left: whoever was there may remove them."""
+        return tuple(row for seat in self.seats if not seat.active for row in seat.rows)
+
+    @property
+    def hosts(self) -> frozenset[str]:
+        """Return the other jobs whose things it must see: those of its builders carry their tags."""
+        return frozenset(s.host_job for s in self.seats if s.left_at is None or not s.active) - {self.id}
+
+    def own(self, *kinds: Kind) -> tuple[Resource, ...]:
+        """Return what of :meth:`live` is its own to remove: all but a builder that others share."""
+        lent = self.lent
+        return tuple(row for row in self.live(*kinds) if row.id not in lent)
+
+    def step_limit(self, step: str) -> float:
+        """Return the seconds that ``step`` may take: on a shared builder volumes are filled one after another."""
+        seat = self.seat
+        return self.spec.step_limit(step) * (seat.crowd if step == "populate" and seat is not None else 1)

@@ -174,6 +174,57 @@ resources = sa.Table(
     ),
 )
 
+#: Builders that several jobs share. The instance and its group are rows of the job that launches it, its host.
+shared_builders = sa.Table(
+    "shared_builders",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("region", sa.String(32), nullable=False),
+    # Digest of the builder's document and the account: whoever has the same may share it.
+    sa.Column("pool", sa.String(64), nullable=False),
+    sa.Column("host_job", sa.String(255), sa.ForeignKey("jobs.id"), nullable=False),
+    sa.Column("host_attempt", sa.Integer, nullable=False),
+    sa.Column("opened_at", sa.Double, nullable=False),
+    # Since when nobody may join it any more: full, in trouble, or left by all.
+    sa.Column("sealed_at", sa.Double),
+    sa.CheckConstraint("host_attempt >= 1", name="attempt"),
+    # The last guard of "one builder per region": of those that may be joined there is one at a time.
+    sa.Index(
+        "uq_shared_builders_open",
+        "region",
+        "pool",
+        unique=True,
+        sqlite_where=sa.text("sealed_at IS NULL"),
+        postgresql_where=sa.text("sealed_at IS NULL"),
+    ),
+    sa.Index("ix_shared_builders_host_job", "host_job"),
+)
+
+#: Who uses a shared builder, its host included. As long as anybody has not left, it must not be ended.
+occupants = sa.Table(
+    "occupants",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("builder", sa.Integer, sa.ForeignKey("shared_builders.id"), nullable=False),
+    sa.Column("job_id", sa.String(255), sa.ForeignKey("jobs.id"), nullable=False),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    # Which device name its volume has. Given once in a builder's life.
+    sa.Column("slot", sa.Integer, nullable=False),
+    sa.Column("joined_at", sa.Double, nullable=False),
+    sa.Column("left_at", sa.Double),
+    sa.CheckConstraint("attempt >= 1", name="attempt"),
+    sa.CheckConstraint("slot BETWEEN 0 AND 10", name="slot"),
+    sa.UniqueConstraint("builder", "slot"),
+    sa.Index(
+        "uq_occupants_seat",
+        "job_id",
+        unique=True,
+        sqlite_where=sa.text("left_at IS NULL"),
+        postgresql_where=sa.text("left_at IS NULL"),
+    ),
+    sa.Index("ix_occupants_job_id", "job_id"),
+)
+
 #: What the blocks of a snapshot hold that the direct method fills: written after they were put, some at a time, so
 #: that an upload goes on where it died, and the next build finds what has not changed since.
 blocks = sa.Table(

@@ -24,7 +24,7 @@ from ebspub.config import load
 from ebspub.errors import UsageError
 from ebspub.localcloud import Cloud, Delays, Effect, Rule, Settings, running
 from ebspub.states import Kind, Status
-from ebspub.store import EffectStatus, Presence, effects, events, jobs, tables
+from ebspub.store import EffectStatus, Presence, effects, events, jobs, seats, tables
 from tests.local.leftovers import QUICK, Stage, make_volume, open_removal, staged, until
 
 pytestmark = pytest.mark.needs_tool("sshd")
@@ -341,3 +341,31 @@ def test_the_command_prints_what_it_did_as_json_and_then_nothing(stage: Stage) -
     assert document["monthly_saved"] == 0.08
     again = run("--grace", "0")
     assert (again.returncode, again.stdout, again.stderr) == (0, "", "")
+
+
+def test_a_shared_builder_stays_while_anybody_has_a_place_at_it(stage: Stage) -> None:
+    host, guest = stage.job(Status.CANCELLED), stage.job(Status.WAITING, arch="i386")
+    group = stage.make(Kind.GROUP, host)
+    builder = stage.make(Kind.INSTANCE, host, group=group)
+    with stage.store.write() as conn:
+        for name, purpose in ((group, "group"), (builder, "builder.0")):
+            row = tables.resources.c.resource_id == name
+            conn.execute(tables.resources.update().where(row).values(purpose=purpose))
+    for job_id in (host, guest):
+        job = stage.get(job_id)
+        with stage.store.write() as conn:
+            assert seats.board(conn, job, time.time())
+
+    def leave(job_id: str) -> None:
+        seat = stage.get(job_id).seat
+        assert seat is not None
+        with stage.store.write() as conn:
+            seats.leave(conn, seat, time.time(), seal=False)
+
+    leave(host)
+    n = len(stage.cloud.calls())
+    assert stage.sweep().findings == []
+    assert stage.mutating(n) == []
+    leave(guest)
+    assert {builder, group} <= {f.id for f in stage.sweep().of(Action.REMOVED)}
+    assert all(row.presence is Presence.GONE for row in stage.get(host).resources)

@@ -29,7 +29,8 @@ from ebspub.store.database import sqlite_file
 from tests.simulation.chaos import Chaos, Killed, Weather
 from tests.simulation.clients import ACCOUNT
 from tests.simulation.ec2 import Region
-from tests.simulation.world import SimulatedStore, World, job_spec
+from tests.simulation.store import SimulatedStore
+from tests.simulation.world import World, job_spec
 
 FROZEN = Path(__file__).parent / "frozen"
 REGION = "sim-0"

@@ -25,7 +25,8 @@ from tests.migrations.freeze import FROZEN
 from tests.simulation.chaos import Weather
 from tests.simulation.clients import SimulatedClients
 from tests.simulation.ec2 import Thing
-from tests.simulation.world import SimulatedStore, World
+from tests.simulation.store import SimulatedStore
+from tests.simulation.world import World
 
 #: Seconds that pass between the death of the old program and the start of the new one: every lease has ended.
 LATER = 3600.0

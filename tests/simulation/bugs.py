@@ -15,7 +15,7 @@ from ebspub.aws.images import Image
 from ebspub.engine.effects import Effects, Making
 from ebspub.engine.step import World as StepWorld
 from ebspub.steps import builder
-from ebspub.store import Job, jobs, tables
+from ebspub.store import Job, jobs, seats, tables
 
 
 @contextmanager
@@ -120,4 +120,38 @@ BUGS: dict[str, Callable[[], Any]] = {
     "no epoch check": no_epoch_check,
     "committed before the call": committed_before_the_call,
     "adopted by name only": adopted_by_name_only,
+}
+
+
+def _unshared() -> Any:
+    """Whoever launched a shared builder ends it when its own volume is filled."""
+    return mock.patch.object(Job, "lent", property(lambda _: frozenset()))
+
+
+def _left_to_others() -> Any:
+    """Whoever leaves a shared builder leaves it to the others, the last one, too."""
+    return mock.patch.object(Job, "left_behind", property(lambda _: ()))
+
+
+def _ended_by_any() -> Any:
+    """Whoever leaves a shared builder ends it."""
+
+    def left(job: Job) -> tuple[Any, ...]:
+        return tuple(row for seat in job.seats if seat.left_at is not None for row in seat.rows)
+
+    return mock.patch.object(Job, "left_behind", property(left))
+
+
+def _never_sealed() -> Any:
+    """A builder that is about to be ended is joined."""
+    dead = tables.shared_builders.update().where(sa.false()).values(sealed_at=sa.bindparam("now"))
+    return mock.patch.object(seats, "_SEAL", dead)
+
+
+#: Bugs of jobs that share a builder.
+SHARED_BUGS: dict[str, Callable[[], Any]] = {
+    "ended by its host": _unshared,
+    "left to others by the last": _left_to_others,
+    "ended by any": _ended_by_any,
+    "never sealed": _never_sealed,
 }

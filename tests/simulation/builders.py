@@ -54,8 +54,12 @@ class SimulatedShell:
         task = re.search(r"^task=(\S+)$", program, re.MULTILINE)
         assert task is not None, program[:400]
         tasks: dict[str, Any] = host.setdefault("tasks", {})
-        if "start_task ||" in program.rpartition("\n}")[0][-200:]:
-            if task[1] not in tasks:
+        asked = program.rpartition("\nexit 0\n}")[0].rpartition("\n")[2]
+        if asked.startswith("clear_task") and task[1] in tasks:
+            tasks[task[1]]["fails"] = True
+            tasks[task[1]]["until"] = self._region.now
+        if asked.startswith(("clear_task", "start_task")):
+            if asked.startswith("start_task") and task[1] not in tasks:
                 tasks[task[1]] = self._started(program)
             return ""
         return self._report(tasks.get(task[1]))
@@ -75,7 +79,7 @@ class SimulatedShell:
             return "ebspub-report 1\nstate absent\nend\n"
         if self._region.now < task["until"]:
             return "ebspub-report 1\nstate running\nprogress phase=copy\nprogress done=1\nprogress total=2\nend\n"
-        if task["fails"]:
+        if task["fails"] or self._region.things[task["volume"]].data.get("instance") != self._instance:
             lines = ["outcome=failed", "code=io", "phase=copy", "message=simulated", "status=1"]
         else:
             self._region.things[task["volume"]].data["content"] = self._source

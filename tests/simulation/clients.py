@@ -108,7 +108,8 @@ class Actions:
 
     def _volume(self, thing: Thing) -> dict[str, Any]:
         state, holder = thing.shown(self._now), thing.data.get("instance")
-        attached = [{"InstanceId": holder, "Device": "/dev/sdf", "State": thing.data["attachment"]}] if holder else []
+        where = {"InstanceId": holder, "Device": thing.data.get("device")}
+        attached = [{**where, "State": thing.data["attachment"]}] if holder else []
         if holder and self._now >= thing.data["attached_at"] and thing.data["attachment"] == "attaching":
             thing.data["attachment"] = "attached"
         shown = "in-use" if holder else state
@@ -172,6 +173,7 @@ class Actions:
 
     def terminate_instances(self, **arguments: Any) -> Any:
         for name in arguments["InstanceIds"]:
+            self._region.on_terminate(name)
             thing = self._region.get("TerminateInstances", name, "instance", "InvalidInstanceID.NotFound")
             if thing.state(self._now) not in ("terminated", "shutting-down"):
                 self._region.remove(thing, (0.0, "shutting-down"), (5.0 * self._chaos.weather.slow, "terminated"))
@@ -217,9 +219,13 @@ class Actions:
             raise failure("AttachVolume", "VolumeInUse")
         if volume.state(self._now) != "available" or holder.state(self._now) != "running":
             raise failure("AttachVolume", "IncorrectState")
+        device = arguments["Device"]
+        others = [t for t in self._region.of("volume") if t.data.get("instance") == holder.id]
+        if any(t.data["device"] == device for t in others):
+            raise failure("AttachVolume", "InvalidParameterValue", message=f"{device} is already in use")
         sticks = self._chaos.happens(self._chaos.weather.attach_sticks)
         later = self._now + (1e9 if sticks else 3.0 * self._chaos.weather.slow)
-        volume.data.update(instance=holder.id, attachment="attaching", attached_at=later)
+        volume.data.update(instance=holder.id, attachment="attaching", attached_at=later, device=device)
 
     def detach_volume(self, **arguments: Any) -> Any:
         self._region.settle()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -52,6 +53,8 @@ class Region:
         self.copies_at_once = 2
         #: Whether the call that is being answered was under way for very long.
         self.late = False
+        #: Told before each call that terminates an instance.
+        self.on_terminate: Callable[[str], None] = lambda _: None
         self._ids = itertools.count(1)
 
     @property

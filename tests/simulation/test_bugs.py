@@ -21,3 +21,14 @@ def test_a_planted_bug_is_found(bug: str) -> None:
             if world.violations():
                 return
     pytest.fail(f"{bug}: no history of {_ENOUGH} showed it")
+
+
+@pytest.mark.parametrize("bug", bugs.SHARED_BUGS)
+def test_a_planted_bug_of_a_shared_builder_is_found(bug: str) -> None:
+    with bugs.SHARED_BUGS[bug]():
+        for seed in range(_ENOUGH):
+            world = World(seed, weather=FOUL, jobs_each=2 + seed % 3, shared=True)
+            world.history()
+            if world.violations():
+                return
+    pytest.fail(f"{bug}: no history of {_ENOUGH} showed it")

@@ -13,7 +13,8 @@ import pytest
 import sqlalchemy as sa
 
 from tests.simulation.chaos import Killed, Weather
-from tests.simulation.world import LEASE, SimulatedStore, World, story
+from tests.simulation.store import SimulatedStore
+from tests.simulation.world import LEASE, World, story
 
 
 class CopiedStore(SimulatedStore):
@@ -44,9 +45,13 @@ class CopiedStore(SimulatedStore):
         self._last = 0
 
 
-def play(number: int, later: int, visibility: float) -> tuple[World, list[str]] | None:
-    """Go on with the copy after commit ``number`` where the original made ``later`` commits more; None past the end."""
-    world = World(1, weather=Weather(visibility=visibility))
+def play(number: int, later: int, visibility: float, sharing: int = 0) -> tuple[World, list[str]] | None:
+    """Go on with the copy after commit ``number`` where the original made ``later`` commits more; None past the end.
+
+    ``sharing``: how many jobs share a builder, 0 for one job of its own.
+    """
+    world = World(1, weather=Weather(visibility=visibility), jobs_each=sharing or 1, shared=sharing > 0)
+    world.dividing = world.cancelling = 0.0
     world.plan()
     world.store = store = CopiedStore(world.store, number, later)
     world.go()
@@ -67,3 +72,13 @@ def test_a_copy_of_any_moment_is_gone_on_with(later: int, visibility: float) -> 
         assert violations == [], story(world)
         number += 1
     assert number > 20
+
+
+@pytest.mark.parametrize("later", [4, 30])
+def test_a_copy_that_does_not_know_who_shares_a_builder_is_gone_on_with(later: int) -> None:
+    number = 1
+    while played := play(number, later, 60.0, sharing=3):
+        world, violations = played
+        assert violations == [], story(world)
+        number += 5
+    assert number > 100

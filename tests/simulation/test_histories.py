@@ -11,6 +11,7 @@ from tests.simulation.world import World, run, story
 #: `make simulate SEEDS=…` plays as many as one likes.
 _SEEDS = 2000
 _DIRECT_SEEDS = 500
+_SHARED_SEEDS = 100
 _CHUNK = 50
 
 
@@ -25,6 +26,13 @@ def test_no_history_violates_an_invariant(first: int) -> None:
 def test_no_history_of_the_direct_method_violates_an_invariant(first: int) -> None:
     for seed in range(first, first + _CHUNK):
         world, violations = run(seed, method="direct")
+        assert violations == [], f"seed {seed}\n{story(world)}"
+
+
+@pytest.mark.parametrize("first", range(0, _SHARED_SEEDS, 25))
+def test_no_history_of_jobs_that_share_a_builder_violates_an_invariant(first: int) -> None:
+    for seed in range(first, first + 25):
+        world, violations = run(seed, FOUL if seed % 3 == 0 else None, jobs_each=2 + seed % 3, shared=True)
         assert violations == [], f"seed {seed}\n{story(world)}"
 
 
@@ -56,3 +64,22 @@ def test_the_direct_method_makes_a_snapshot_and_an_image_and_nothing_else() -> N
     (region,) = world.regions.values()
     made = sorted(thing.kind for thing in region.things.values() if thing.data.get("snapshot") != "snap-stranger")
     assert made == ["image", "snapshot"]
+
+
+def test_in_calm_weather_the_jobs_of_a_region_share_one_builder_at_a_time() -> None:
+    world = World(5, regions=2, jobs_each=4, weather=Weather(), shared=True)
+    world.dividing = world.cancelling = 0.0
+    world.history()
+    assert world.violations() == [], story(world)
+    for region in world.regions.values():
+        assert len(region.of("instance")) == len(region.of("group")) == 1
+        assert {t.data["device"] for t in region.of("volume")} == {"/dev/sdf", "/dev/sdg", "/dev/sdh", "/dev/sdi"}
+
+
+def test_more_jobs_than_a_builder_has_device_names_take_the_next_builder() -> None:
+    world = World(6, jobs_each=13, weather=Weather(), shared=True)
+    world.dividing = world.cancelling = 0.0
+    world.history()
+    assert world.violations() == [], story(world)
+    (region,) = world.regions.values()
+    assert len(region.of("instance")) == 2

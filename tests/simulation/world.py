@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import contextmanager
-from functools import cache
-from typing import Any, cast
-
-import sqlalchemy as sa
+from functools import partial
+from typing import Any
 
 from ebspub.aws import tags
 from ebspub.engine.driver import Tools
@@ -21,13 +18,12 @@ from ebspub.remote.keys import Key, Keyring
 from ebspub.spec import Builder, FanOut, JobSpec, Limits, Method, Registration, Source, Volume
 from ebspub.states import State, Status
 from ebspub.steps import CANCEL, STEPS, WAYS
-from ebspub.store import Job, Store, events, jobs, tables
-from ebspub.store.database import connect
+from ebspub.store import Job, events, jobs, tables
 from tests.simulation.builders import SimulatedShell
 from tests.simulation.chaos import Chaos, Killed, VirtualClock, Weather
 from tests.simulation.clients import SimulatedClients
 from tests.simulation.ec2 import Region
-from tests.simulation.lean import Connection
+from tests.simulation.store import open_store
 from tests.simulation.uploads import SimulatedUploads
 
 SHA256 = "5" * 64
@@ -49,36 +45,6 @@ class InlineExecutor:
         return future
 
 
-class SimulatedStore(Store):
-    """The real store; before and after each commit of a writer the process may die or stand still.
-
-    ``lean``: its statements run on SQLite without SQLAlchemy's connections around them.
-    """
-
-    chaos: Chaos | None = None
-    lean: Connection | None = None
-
-    @contextmanager
-    def write(self) -> Iterator[sa.Connection]:
-        if self.chaos is not None:
-            self.chaos.moment("before a commit")
-        with self.calm_write() as conn:
-            yield conn
-        if self.chaos is not None:
-            self.chaos.moment("after a commit")
-
-    @contextmanager
-    def calm_write(self) -> Iterator[sa.Connection]:
-        """A writer to whom nothing happens."""
-        with super().write() if self.lean is None else self.lean.transaction("BEGIN IMMEDIATE") as conn:
-            yield cast("sa.Connection", conn)
-
-    @contextmanager
-    def read(self) -> Iterator[sa.Connection]:
-        with super().read() if self.lean is None else self.lean.transaction("BEGIN") as conn:
-            yield cast("sa.Connection", conn)
-
-
 class World:
     """Regions, a store, and the publishers that work on them."""
 
@@ -92,6 +58,7 @@ class World:
         lean: bool = True,
         method: Method = "filesystem",
         fan_out: bool = False,
+        shared: bool = False,
     ) -> None:
         self.rng = random.Random(seed)
         self.clock = VirtualClock()
@@ -106,7 +73,18 @@ class World:
         self.store.chaos = self.chaos
         self.keyring = FixedKeys()
         primary = names[0] if fan_out else None
-        self.specs = [job_spec(name, number, method, primary) for name in names for number in range(jobs_each)]
+        self.shared = shared
+        self.specs = [
+            job_spec(name, number, method, primary, shared=shared) for name in names for number in range(jobs_each)
+        ]
+        for region in self.regions.values():
+            region.on_terminate = partial(self._ends, region.name)
+        #: How often a publisher drives but some of the jobs that share a builder, and leaves the rest to another.
+        self.dividing = 0.4 if shared else 0.0
+        #: How often somebody asks to cancel a job, per look of a publisher.
+        self.cancelling = self.rng.choice((0.0, 0.0, 0.02)) if shared else 0.0
+        #: What was done to somebody who still needed it.
+        self.harm: list[str] = []
         self.dead: set[str] = set()
         #: A name that somebody else's AMI holds: the job of that name must fail and touch nothing.
         self.taken: str | None = None
@@ -158,9 +136,12 @@ class World:
             self._resume_failed()
             with self.store.read() as conn:
                 waiting = [job for job in jobs.find(conn) if not job.ended]
+            if self.shared and not self.chaos.calm and self.rng.random() < self.dividing:
+                waiting = [job for job in waiting if self.rng.random() < 0.5]
             scheduler.claim(waiting, dead=lambda name: name in self.dead)
             while not scheduler.idle and (until is None or self.clock.now() < until):
                 due = scheduler.tick()
+                self._maybe_cancel()
                 self.clock.wait(max(0.01, due - self.clock.now()))
             scheduler.release()
         except Killed:
@@ -180,6 +161,15 @@ class World:
                 self.go(until=self.clock.now() + self.rng.random() * 300.0)
             finally:
                 self._depth = 0
+
+    def _maybe_cancel(self) -> None:
+        """Somebody asks now and then to cancel one of several jobs that share a builder."""
+        if not self.shared or self.chaos.calm or self.rng.random() >= self.cancelling:
+            return
+        job_id = self.rng.choice(self.specs).job_id
+        with self.store.calm_write() as conn:
+            if jobs.request_cancel(conn, job_id, self.clock.now()):
+                self.chaos.tell(f"{job_id}: somebody asks to cancel it")
 
     def _resume_failed(self) -> None:
         with self.store.calm_write() as conn:
@@ -205,6 +195,16 @@ class World:
         with self.store.read() as conn:
             return all(job.ended or (self._refused(job) and not job.live()) for job in jobs.find(conn))
 
+    def _ends(self, region: str, instance: str) -> None:
+        """See that nobody has a place at a builder that is about to be ended."""
+        if not self.shared:
+            return
+        with self.store.read() as conn:
+            for job in jobs.find(conn, regions=[region]):
+                row = job.seat.instance if job.seat is not None else None
+                if row is not None and row.resource_id == instance:
+                    self.harm.append(f"{job.id}: its builder {instance} was ended under it")
+
     def _refused(self, job: Job) -> bool:
         """Whether the job failed, as it must, because its name is a stranger's, or that of what it was to copy."""
         origin = job.spec.fan_out.region if job.spec.fan_out is not None else job.spec.region
@@ -216,14 +216,18 @@ class World:
         self.clock.wait(1000.0)
         with self.store.read() as conn:
             found = jobs.find(conn)
-        unfinished = [job for job in found if job.status is not Status.DONE and not self._refused(job)]
+        unfinished = [
+            job for job in found if job.status is not Status.DONE and not self._refused(job) and not _cancelled(job)
+        ]
         wrong = [f"{job.id}: not registered: {job.status} {job.error}" for job in unfinished]
         for name, region in self.regions.items():
-            wrong += self._left_over(name, region, {job.ami_id for job in found}, {job.snapshot_id for job in found})
+            wrong += self._left_over(name, region, *_published_by(found))
         wrong += [f"failed for what trying again mends: {what}" for what in self.failed if not _bounded(what)]
         for job in found:
             wrong += self._published(job) + self._told(job) + self._once(job) + self._copied(job)
-        return wrong
+            if job.seat is not None or (job.left_behind and not self._refused(job)):
+                wrong.append(f"{job.id}: has not left its builder, or left it behind")
+        return wrong + self.harm
 
     def _copied(self, job: Job) -> list[str]:
         """A copy has never had anything but a snapshot and an AMI."""
@@ -281,14 +285,16 @@ class World:
         """
         with self.store.read() as conn:
             refused = {
-                job.id: {row.resource_id for row in job.resources} for job in jobs.find(conn) if self._refused(job)
+                job.id: {row.resource_id for row in job.resources}
+                for job in jobs.find(conn)
+                if self._refused(job) or _cancelled(job)
             }
         marked = [t for t in region.things.values() if t.tags.get(tags.STORE) == self.store.id]
         late = {t.id for t in region.things.values() if t.data.get("late")}
         return late | {t.id for t in marked if t.id not in refused.get(t.tags[tags.JOB], {t.id})}
 
     def _published(self, job: Job) -> list[str]:
-        if self._refused(job):
+        if self._refused(job) or _cancelled(job):
             return []
         region = self.regions[job.spec.region]
         mine = [t for t in region.of("image") if t.tags.get(tags.JOB) == job.id and t.state(region.now) == "available"]
@@ -305,6 +311,17 @@ class World:
         return wrong
 
 
+def _cancelled(job: Job) -> bool:
+    """Whether the job ended, as somebody wished, without an AMI."""
+    return job.status is Status.CANCELLED and job.cancel_requested
+
+
+def _published_by(found: list[Job]) -> tuple[set[str | None], set[str | None]]:
+    """Return the AMIs and the snapshots that jobs were registered with, or have kept for a name that gets free."""
+    kept = [job for job in found if not _cancelled(job)]
+    return {job.ami_id for job in kept}, {job.snapshot_id for job in kept}
+
+
 def _bounded(what: str) -> bool:
     """Whether a job may fail with this error: it used up what it has, or the name is a stranger's."""
     used_up = ("of 5)", "EC2 failed 5 ", " within ", "did not end in time", "has not answered for", "nobody drives")
@@ -318,9 +335,20 @@ def run(
     lean: bool = True,
     method: Method = "filesystem",
     copies: int = 0,
+    jobs_each: int = 1,
+    shared: bool = False,
 ) -> tuple[World, list[str]]:
     """Play the history of a seed; return its world and what it violates. ``copies``: to so many further regions."""
-    world = World(seed, weather=weather, lean=lean, method=method, regions=1 + copies, fan_out=copies > 0)
+    world = World(
+        seed,
+        weather=weather,
+        lean=lean,
+        method=method,
+        regions=1 + copies,
+        fan_out=copies > 0,
+        jobs_each=jobs_each,
+        shared=shared,
+    )
     world.history()
     return world, world.violations()
 
@@ -350,33 +378,12 @@ class FixedKeys(Keyring):
         return self._key
 
 
-@cache
-def _memory() -> tuple[sa.Engine, Connection, bytes]:
-    """Return this process's one engine, its connection, and a database with empty tables as SQLite serializes it.
-
-    Making tables, and compiling every statement anew for an engine, takes longer than a short history.
-    """
-    engine = connect("sqlite://")
-    with engine.begin() as conn:
-        tables.metadata.create_all(conn)
-        conn.execute(tables.meta.insert(), {"key": "store_id", "value": "simulated"})
-    with engine.connect() as conn:
-        driver: Any = conn.connection.driver_connection
-        return engine, Connection(driver), bytes(driver.serialize())
-
-
-def open_store(*, lean: bool = True) -> SimulatedStore:
-    """Return an empty store in memory; the store of an earlier world is gone."""
-    engine, connection, empty = _memory()
-    connection.raw.deserialize(empty)
-    store = SimulatedStore("sqlite://", engine)
-    store.lean = connection if lean else None
-    return store
-
-
-def job_spec(region: str, number: int, method: Method = "filesystem", primary: str | None = None) -> JobSpec:
+def job_spec(
+    region: str, number: int, method: Method = "filesystem", primary: str | None = None, *, shared: bool = False
+) -> JobSpec:
     """Return the job of a build in a region; it copies the snapshot of its twin in the region ``primary``, if any."""
     copies = primary is not None and primary != region
+    kinds = ("t3.medium", "t3.large")
     return JobSpec(
         suite="lucid",
         build="server",
@@ -386,7 +393,7 @@ def job_spec(region: str, number: int, method: Method = "filesystem", primary: s
         arch="amd64",
         region=region,
         source=Source(url="http://images.invalid/x.tar.gz", sha256=SHA256),
-        builder=Builder(image="ami-0000b0b0", instance_types=("t3.medium", "t3.large"), ssh_cidr="192.0.2.1/32"),
+        builder=Builder(image="ami-0000b0b0", instance_types=kinds, ssh_cidr="192.0.2.1/32", shared=shared),
         volume=Volume(size=8),
         registration=Registration(name=f"image-{number}", architecture="x86_64"),
         method=method,

@@ -96,12 +96,15 @@ def _needed(thing: Owned, job: Job, now: float) -> str:
         return "its job is driven, or was interrupted: `ebspub resume` removes what is left of it"
     if being_verified(job, now) and thing.kind not in _PUBLISHED:
         return "its job's AMI is being booted for a test"
+    row = row_of(thing, job)
+    if row is not None and row.id in job.lent:
+        return "other jobs share this builder"
     if job.ended:
         published = job.status is Status.DONE and thing.id in (job.ami_id, job.snapshot_id)
         return "published" if published else ""
-    row = row_of(thing, job)
     live = row is not None and row.presence is not Presence.GONE
-    if row is not None and live and row.attempt == job.attempt:
+    left = {behind.id for behind in job.left_behind}
+    if row is not None and live and row.attempt == job.attempt and row.id not in left:
         return "its job goes on with it"
     if thing.kind is Kind.IMAGE and not live and thing.region == job.spec.region:
         return "its job adopts it, if it is this very build"
@@ -169,6 +172,8 @@ def _unneeded(thing: Owned, job: Job | None) -> str:
     row = row_of(thing, job)
     if row is None:
         return "no row of its job knows it"
+    if any(row.id == behind.id for behind in job.left_behind):
+        return "everybody who shared it has left"
     if row.attempt == job.attempt:
         return "its job gave it up"
     return f"was left by attempt {row.attempt}; its job is at attempt {job.attempt}"

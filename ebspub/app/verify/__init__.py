@@ -188,7 +188,7 @@ class _Boots:
             # After the look: whatever of ours it shows has its row by then.
             job = self._job(conn)
         world = self._world(lease, view)
-        others = [row for row in job.live(*_KINDS) if not self._ours(row, lease)]
+        others = [row for row in job.own(*_KINDS) if not self._ours(row, lease)]
         if remains.remove(job, world, others) is not None:
             return False
         if all(trial.done for trial in trials):

@@ -15,7 +15,7 @@ from ebspub.aws import tags
 from ebspub.aws.account import Owned
 from ebspub.spec import Builder, JobSpec, Registration, Source, Volume
 from ebspub.states import Kind, State, Status
-from ebspub.store import Failure, Job, Lease, Presence, Resource
+from ebspub.store import Failure, Job, Lease, Presence, Resource, Seat
 
 NOW, OLD = 1_000_000.0, 900_000.0
 SPEC = JobSpec(
@@ -66,9 +66,11 @@ def job(status: Status = Status.FAILED, *rows: Resource, attempt: int = 2, **val
     )
 
 
-def row(kind: Kind, name: str | None, *, attempt: int = 2, presence: Presence = Presence.PRESENT) -> Resource:
+def row(
+    kind: Kind, name: str | None, *, attempt: int = 2, presence: Presence = Presence.PRESENT, number: int = 1
+) -> Resource:
     return Resource(
-        id=1,
+        id=number,
         job_id=SPEC.job_id,
         attempt=attempt,
         kind=kind,
@@ -229,3 +231,54 @@ def test_a_copy_that_the_job_made_once_too_often_goes_and_one_by_hand_stays() ->
         "snap-2": Fate.REMOVE,
         "snap-3": Fate.REPORT,
     }
+
+
+# A builder that several jobs share ---------------------------------------------------------------------------------
+
+
+def host(status: Status, active: int, *, attempt: int = 2) -> Job:
+    """Return the job that launched a shared builder and has left it; ``active`` others have not."""
+    rows = (row(Kind.INSTANCE, "i-1", number=1), row(Kind.GROUP, "sg-1", number=2))
+    left = OLD if not active else None
+    seat = Seat(
+        id=1,
+        job_id=SPEC.job_id,
+        builder=1,
+        host_job=SPEC.job_id,
+        host_attempt=2,
+        attempt=2,
+        slot=0,
+        sealed_at=left,
+        left_at=OLD,
+        crowd=active + 1,
+        active=active,
+        quiet_at=left,
+        hosted=False,
+        host_until=None,
+        rows=rows,
+    )
+    return replace(job(status, *rows, attempt=attempt), seats=(seat,))
+
+
+def builder_things() -> list[Owned]:
+    """Return what there is of that builder, its own root included."""
+    root = thing(Kind.VOLUME, "vol-root", token=f"token-{Kind.INSTANCE}", uses=("i-1",))
+    return [thing(Kind.INSTANCE, "i-1"), root, thing(Kind.GROUP, "sg-1")]
+
+
+@pytest.mark.parametrize("attempt", [2, 3])
+@pytest.mark.parametrize("status", [Status.DONE, Status.CANCELLED, Status.FAILED, Status.WAITING])
+def test_a_builder_that_others_share_stays_whatever_became_of_its_host(status: Status, attempt: int) -> None:
+    told = fates(builder_things(), host(status, 1, attempt=attempt), grace=0.0)
+    assert {verdict.fate for verdict in told.values()} == {Fate.KEEP}
+    assert told["i-1"].reason == "other jobs share this builder"
+
+
+@pytest.mark.parametrize("status", [Status.DONE, Status.CANCELLED, Status.FAILED, Status.WAITING])
+def test_a_builder_that_everybody_has_left_goes(status: Status) -> None:
+    told = fates(builder_things(), host(status, 0))
+    assert {verdict.fate for verdict in told.values()} == {Fate.REMOVE}
+
+
+def test_a_builder_that_everybody_has_left_is_its_hosts_to_remove_while_that_is_driven() -> None:
+    assert {verdict.fate for verdict in fates(builder_things(), host(Status.RUNNING, 0)).values()} == {Fate.KEEP}

@@ -1,4 +1,4 @@
-"""Jobs without builder and volume, with the blocks of their snapshots; test boots, a lease of their own on a job.
+"""Other ways through the states: without a builder, or with a shared one; and a test boot of what came of it.
 
 Revision: 0002, after 0001
 """
@@ -48,13 +48,67 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_blocks")),
     )
     op.create_index("ix_blocks_resource", "blocks", ["resource"], unique=False)
+    _share_builders()
+
+
+def _share_builders() -> None:
+    """Make the tables of builders that several jobs share, and who uses which."""
+    op.create_table(
+        "shared_builders",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("region", sa.String(length=32), nullable=False),
+        sa.Column("pool", sa.String(length=64), nullable=False),
+        sa.Column("host_job", sa.String(length=255), nullable=False),
+        sa.Column("host_attempt", sa.Integer(), nullable=False),
+        sa.Column("opened_at", sa.Double(), nullable=False),
+        sa.Column("sealed_at", sa.Double(), nullable=True),
+        sa.CheckConstraint("host_attempt >= 1", name=op.f("ck_shared_builders_attempt")),
+        sa.ForeignKeyConstraint(["host_job"], ["jobs.id"], name=op.f("fk_shared_builders_host_job_jobs")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_shared_builders")),
+    )
+    op.create_index(
+        "uq_shared_builders_open",
+        "shared_builders",
+        ["region", "pool"],
+        unique=True,
+        sqlite_where=sa.text("sealed_at IS NULL"),
+        postgresql_where=sa.text("sealed_at IS NULL"),
+    )
+    op.create_index("ix_shared_builders_host_job", "shared_builders", ["host_job"])
+    op.create_table(
+        "occupants",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("builder", sa.Integer(), nullable=False),
+        sa.Column("job_id", sa.String(length=255), nullable=False),
+        sa.Column("attempt", sa.Integer(), nullable=False),
+        sa.Column("slot", sa.Integer(), nullable=False),
+        sa.Column("joined_at", sa.Double(), nullable=False),
+        sa.Column("left_at", sa.Double(), nullable=True),
+        sa.CheckConstraint("attempt >= 1", name=op.f("ck_occupants_attempt")),
+        sa.CheckConstraint("slot BETWEEN 0 AND 10", name=op.f("ck_occupants_slot")),
+        sa.ForeignKeyConstraint(["builder"], ["shared_builders.id"], name=op.f("fk_occupants_builder_shared_builders")),
+        sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name=op.f("fk_occupants_job_id_jobs")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_occupants")),
+        sa.UniqueConstraint("builder", "slot", name=op.f("uq_occupants_builder_slot")),
+    )
+    op.create_index(
+        "uq_occupants_seat",
+        "occupants",
+        ["job_id"],
+        unique=True,
+        sqlite_where=sa.text("left_at IS NULL"),
+        postgresql_where=sa.text("left_at IS NULL"),
+    )
+    op.create_index("ix_occupants_job_id", "occupants", ["job_id"])
 
 
 def downgrade() -> None:
     """Go back. A job without builder that is under way has no place in the older tables: it begins again.
 
-    What a test boot has made is found by its rows and tags, as ever.
+    What a test boot has made is found by its rows and tags, as ever, and so is what is left of shared builders.
     """
+    op.drop_table("occupants")
+    op.drop_table("shared_builders")
     op.drop_index("ix_blocks_resource", table_name="blocks")
     op.drop_table("blocks")
     op.execute(f"UPDATE jobs SET state = 'pending' WHERE {_WITHOUT} AND state IN ('launched', 'attached', 'populated')")
