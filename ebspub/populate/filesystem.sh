@@ -68,7 +68,7 @@ fill_block_device() {
   fi
   "${family}_make" "$root"
   phase copy
-  mount_tree "$root" target "noatime$source_options"
+  mount_tree "$root" target "noatime$source_options$copy_options"
   copy_tree
   if [ "$virtualization" = hvm ]; then
     phase boot
@@ -126,6 +126,7 @@ main() {
   *) family=$fs_type ;;
   esac
   source_options=
+  copy_options=
   "${family}_check_source"
   if [ -b "$device" ]; then
     fill_block_device
