@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from ebspub.errors import RemoteError
+from ebspub.remote.keys import Key, Keyring
 from ebspub.remote.shell import Completed
 from ebspub.store import Job
 from tests.simulation.chaos import Chaos
@@ -87,3 +88,17 @@ class SimulatedShell:
             more = {"sha256": self._source, "digest": _DIGEST, "xattrs": "compared", "way": "mounted"}
             lines = ["outcome=succeeded", "status=0", *(f"fact.{k}={v}" for k, v in {**facts, **more}.items())]
         return "\n".join(["ebspub-report 1", "state ended", *(f"result {line}" for line in lines), "end", ""])
+
+
+class FixedKeys(Keyring):
+    """Keys that cost nothing: no simulated host checks them."""
+
+    def __init__(self) -> None:
+        super().__init__(b"\0" * 32)
+        self._key = super().client_key("simulated", 1)
+
+    def client_key(self, job_id: str, attempt: int) -> Key:
+        return self._key
+
+    def host_key(self, job_id: str, attempt: int) -> Key:
+        return self._key

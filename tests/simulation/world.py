@@ -14,12 +14,12 @@ from ebspub.engine.driver import Tools
 from ebspub.engine.scheduler import Pace, Scheduler
 from ebspub.engine.shells import Shells
 from ebspub.errors import LeaseLostError
-from ebspub.remote.keys import Key, Keyring
+from ebspub.remote.keys import Keyring
 from ebspub.spec import Builder, FanOut, JobSpec, Limits, Method, Registration, Source, Volume
 from ebspub.states import State, Status
 from ebspub.steps import CANCEL, STEPS, WAYS
 from ebspub.store import Job, events, jobs, tables
-from tests.simulation.builders import SimulatedShell
+from tests.simulation.builders import FixedKeys, SimulatedShell
 from tests.simulation.chaos import Chaos, Killed, VirtualClock, Weather
 from tests.simulation.clients import SimulatedClients
 from tests.simulation.ec2 import Region
@@ -362,20 +362,6 @@ def story(world: World) -> str:
                 change = f"{event.from_state} -> {event.to_state}" if event.from_state else ""
                 lines.append(f"{event.at - 1_700_000_000.0:10.2f}  {job.id}: {event.action} {change} {event.message}")
     return "\n".join(lines)
-
-
-class FixedKeys(Keyring):
-    """Keys that cost nothing: no simulated host checks them."""
-
-    def __init__(self) -> None:
-        super().__init__(b"\0" * 32)
-        self._key = super().client_key("simulated", 1)
-
-    def client_key(self, job_id: str, attempt: int) -> Key:
-        return self._key
-
-    def host_key(self, job_id: str, attempt: int) -> Key:
-        return self._key
 
 
 def job_spec(

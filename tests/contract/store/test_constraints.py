@@ -65,10 +65,21 @@ EVENT: dict[str, Any] = {
     "facts": {},
 }
 BLOCKS: dict[str, Any] = {"id": 1, "resource": 1, "sent": True, "entries": bytes(36)}
+SHARED: dict[str, Any] = {
+    "id": 1,
+    "region": "us-east-1",
+    "pool": "pool",
+    "host_job": "job",
+    "host_attempt": 1,
+    "opened_at": NOW,
+}
+OCCUPANT: dict[str, Any] = {"id": 1, "builder": 1, "job_id": "job", "attempt": 1, "slot": 0, "joined_at": NOW}
 BASE = {
     "meta": {"key": "key", "value": ""},
     "jobs": JOB,
     "resources": RESOURCE,
+    "shared_builders": SHARED,
+    "occupants": OCCUPANT,
     "blocks": BLOCKS,
     "effects": EFFECT,
     "events": EVENT,
@@ -148,6 +159,18 @@ IMPOSSIBLE = [
     Impossible("ck_resources_gone", {"presence": "gone"}),
     Impossible("ck_resources_gone", {**PRESENT, "gone_at": NOW}),
     Impossible("ck_resources_gone", {"gone_at": NOW}),
+    Impossible("pk_shared_builders", {"pool": "other"}, first={}),
+    Impossible("uq_shared_builders_open", {"id": 2}, first={}),
+    Impossible("fk_shared_builders_host_job_jobs", {"host_job": "no-such-job"}),
+    Impossible("ck_shared_builders_attempt", {"host_attempt": 0}),
+    Impossible("pk_occupants", {"slot": 1, "left_at": NOW}, first={}),
+    Impossible("uq_occupants_builder_slot", {"id": 2, "left_at": NOW}, first={}),
+    Impossible("uq_occupants_seat", {"id": 2, "slot": 1}, first={}),
+    Impossible("fk_occupants_builder_shared_builders", {"builder": 7}),
+    Impossible("fk_occupants_job_id_jobs", {"job_id": "no-such-job"}),
+    Impossible("ck_occupants_attempt", {"attempt": 0}),
+    Impossible("ck_occupants_slot", {"slot": -1}),
+    Impossible("ck_occupants_slot", {"slot": 11}),
     Impossible("pk_blocks", {}, first={}),
     Impossible("fk_blocks_resource_resources", {"resource": 7}),
     Impossible("ck_blocks_entries", {"entries": bytes(35)}),
@@ -196,6 +219,8 @@ def insert(store: Store, table: sa.Table, *rows: dict[str, Any]) -> None:
             conn.execute(tables.jobs.insert(), JOB)
         if table.name == "blocks":
             conn.execute(tables.resources.insert(), RESOURCE)
+        if table.name == "occupants":
+            conn.execute(tables.shared_builders.insert(), SHARED)
         for row in rows:
             conn.execute(table.insert(), {**BASE[table.name], **row})
         conn.rollback()
