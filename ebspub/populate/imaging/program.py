@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from ebspub.populate.imaging import qemu, table
 from ebspub.populate.imaging.artefact import Artefact, ChangedError, Local, Refusal, Web
-from ebspub.populate.imaging.streams import Decoder, Member, Stream
+from ebspub.populate.imaging.streams import Decoder, Inflater, Member, Stream, decoder
 from ebspub.populate.imaging.volume import BLOCK, Pouring, Volume, digest
 from ebspub.source import formats
 
@@ -88,7 +88,7 @@ class _Pour:
         self._artefact = artefact
         self._virtualization = virtualization
         self._wanted = sha256
-        self._decoder: Decoder | None = None
+        self._decoder: Decoder | Inflater | None = None
 
     def run(self) -> dict[str, Any]:
         """Return what was poured. Raises :class:`Refusal`, :class:`ChangedError`."""
@@ -122,7 +122,7 @@ class _Pour:
         content = formats.kind(stream.head(formats.LOOK))
         if content in formats.COMPRESSED:
             compression = content
-            self._decoder = Decoder(stream, content)
+            self._decoder = decoder(stream, content)
             stream = Stream(self._decoder)
             content = formats.kind(stream.head(formats.LOOK))
         if content == "tar":

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import tarfile
 import threading
+import zlib
 from contextlib import suppress
 from typing import IO, Any, Final, Protocol
 
@@ -17,13 +18,16 @@ from ebspub.source import formats
 
 #: Decoders: the fastest first, on all processors where the format allows. What Debian calls the package of the last.
 _DECODERS: Final[dict[str, tuple[tuple[str, ...], ...]]] = {
-    "gzip": (("igzip", "-dc"), ("pigz", "-dc"), ("gzip", "-dc")),
+    "gzip": (("igzip", "-dc"),),
     "xz": (("xz", "-dc", "-T0"),),
     "zstd": (("zstd", "-dcq", "--long=31"),),
     "bzip2": (("lbzip2", "-dc"), ("pbzip2", "-dc"), ("bzip2", "-dc")),
 }
 _PACKAGES: Final = {"gzip": "gzip", "xz": "xz-utils", "zstd": "zstd", "bzip2": "bzip2"}
 _PIPE: Final = 1024 * 1024
+#: zlib: with a gzip header, the largest window. Packed bytes that it gets at a time: what is left of them is copied.
+_GZIP: Final = 31
+_PACKED: Final = 64 * 1024
 _SET_PIPE_SIZE: Final = 1031  # F_SETPIPE_SZ, which fcntl has from Python 3.10 on
 
 
@@ -124,6 +128,52 @@ class Decoder:
             self._error = error
         finally:
             self._in.close()
+
+
+class Inflater:
+    """What is in a gzip file, of one member or several, unpacked in this process; zeros after the last one are padding.
+
+    Where there is no igzip, that is quicker than pigz and gzip are with two pipes, and takes half of what pigz takes.
+    """
+
+    def __init__(self, source: Stream) -> None:
+        self._source = source
+        self._packed = memoryview(bytearray(_PACKED))
+        self._left = b""
+        self._member = zlib.decompressobj(_GZIP)
+
+    def readinto(self, view: memoryview) -> int:
+        """Take up to ``len(view)`` bytes; at the end see that the whole was sound."""
+        while True:
+            if not self._left:
+                self._left = bytes(self._packed[: self._source.readinto(self._packed)])
+            if self._member.eof:
+                if not self._left:
+                    return 0
+                self._left = self._left.lstrip(b"\0")
+                if not self._left:
+                    continue
+                self._member = zlib.decompressobj(_GZIP)
+            if not self._left:
+                raise Refusal("bad-image", "the artefact cannot be unpacked: its gzip data ends too early")
+            try:
+                out = self._member.decompress(self._left, len(view))
+            except zlib.error as error:
+                raise Refusal("bad-image", f"the artefact cannot be unpacked: gzip data: {error}") from error
+            self._left = self._member.unused_data if self._member.eof else self._member.unconsumed_tail
+            if out:
+                view[: len(out)] = out
+                return len(out)
+
+    def stop(self) -> None:
+        """There is nothing to end."""
+
+
+def decoder(source: Stream, compression: str) -> Decoder | Inflater:
+    """Return the fastest way that this builder has to unpack ``source``. Raises :class:`Refusal` where it has none."""
+    if compression == "gzip" and shutil.which("igzip") is None:
+        return Inflater(source)
+    return Decoder(source, compression)
 
 
 class _File(io.RawIOBase):

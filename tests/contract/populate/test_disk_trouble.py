@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import lzma
 import os
 import shutil
 import threading
@@ -246,7 +247,7 @@ def test_other_things_than_disks_are_refused_with_what_they_are(disk_world: Worl
     ("programs", "name", "said"),
     [
         (("/usr/bin/qemu-img",), "d.q", "qemu-utils"),
-        (("/usr/bin/gzip", "/usr/bin/pigz", "/usr/bin/igzip"), "d.gz", "pigz"),
+        (("/usr/bin/xz",), "d.xz", "xz-utils"),
         (("/usr/sbin/sfdisk",), "d.gz", "fdisk"),
         (("/usr/bin/python3",), "d.gz", "python3"),
     ],
@@ -257,6 +258,8 @@ def test_a_builder_without_a_tool_says_so_before_anything_is_written(
     folder = disk_world.server.folder
     if name == "d.q":
         run("qemu-img", "convert", "-O", "qcow2", disk, folder / name)
+    elif name == "d.xz":
+        (folder / name).write_bytes(lzma.compress(disk.read_bytes(), preset=0))
     else:
         (folder / name).symlink_to(packed)
     _without(disk_world, *programs)
