@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from ebspub.localcloud import Delays, Settings
 from ebspub.localcloud.calls import Call
@@ -39,11 +39,7 @@ class Point:
 
 
 class Quick(Publisher):
-    """A publisher whose database is read in this process: a command of its own would take longer than the look."""
-
-    def status(self) -> list[dict[str, Any]]:
-        """Return what `status --json` would say."""
-        return self.status()
+    """A publisher that can be told to die at one of its commits."""
 
     def at(self, folder: Path) -> Quick:
         """Return a publisher with its own folder and serial."""

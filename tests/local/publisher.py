@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -93,7 +94,7 @@ class Publisher:
 
     def status(self) -> list[dict[str, Any]]:
         """Return what `status --json` says, read in this process: fast enough to catch a job in a short phase."""
-        store = Store.open_existing(f"sqlite:///{self.folder / 'ebspub.db'}")
+        store = Store.open_existing(str(tomllib.loads(self.config.read_text())["store"]["url"]))
         if store is None:
             return []
         with store, store.read() as conn:
