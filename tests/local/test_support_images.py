@@ -32,6 +32,7 @@ def tree(image: RealImage) -> Tree:
         return snapshot(root)
 
 
+@pytest.mark.variant  # what is published of it boots in test_real_image.py
 @pytest.mark.needs_tool("qemu-system-x86_64")
 def test_the_image_boots_to_a_login_prompt_and_is_not_changed_by_it(image: RealImage) -> None:
     before = image.image.stat().st_mtime_ns
