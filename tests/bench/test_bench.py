@@ -16,6 +16,7 @@ from tests.bench.tree import plant
 pytestmark = pytest.mark.needs_loop
 
 
+@pytest.mark.variant  # nothing of the product but its speed depends on it
 @pytest.mark.needs_tool("qemu-img", "pigz", "curl", "sfdisk", "mkfs.ext4", "unshare", "nsenter", "setpriv")
 def test_a_tiny_image_goes_through_all_of_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--rounds", "1", "--size", "48", "--data", "2", "--memory", "0", "--forms", "disk.img.gz"]
