@@ -88,6 +88,22 @@ def test_processes_that_open_a_new_database_at_once_see_one(sqlite_url: str) -> 
         assert ids == [store.id] * 4
 
 
+def test_a_database_that_is_written_before_it_has_its_log_is_waited_for(tmp_path: Path) -> None:
+    """SQLite itself has no patience there, whatever the timeout."""
+    file = tmp_path / "new.db"
+    with closing(sqlite3.connect(file, isolation_level=None, check_same_thread=False)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        end = threading.Timer(0.5, other.execute, ["COMMIT"])
+        end.start()
+        engine = database.connect(f"sqlite:///{file}")
+        try:
+            with engine.connect() as conn:
+                assert conn.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+        finally:
+            end.join()
+            engine.dispose()
+
+
 def test_of_processes_that_claim_the_same_jobs_each_job_has_one(sqlite_url: str) -> None:
     with Store.open(sqlite_url) as store:
         ids = plan(store, *(spec(f"201010{day}") for day in range(10, 31)))
