@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import signal
-import time
 
 import boto3
 import pytest
 
 from ebspub.localcloud import Effect, Rule
 from tests.local.publisher import Publisher
+from tests.support.stopwatch import Stopwatch
 
 REGIONS = ("us-east-1", "eu-west-1")
 
@@ -113,12 +113,10 @@ def test_a_signal_stops_within_five_seconds_and_resume_finishes(
 ) -> None:
     process = publisher.start("run", "--arch", "i386")
     publisher.wait_for(lambda jobs: bool(jobs) and jobs[0]["state"] == "attached")
-    began = time.monotonic()
-    process.send_signal(number)
-
-    assert process.wait(10) == code
-
-    assert time.monotonic() - began < 5
+    with Stopwatch() as watch:
+        process.send_signal(number)
+        assert process.wait(60) == code
+    assert watch.seconds < 5
     assert publisher.status()[0]["status"] == "waiting"
     assert publisher.call("resume").returncode == 0
     publisher.assert_published(["us-east-1"], ["i386"])
