@@ -10,6 +10,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import paramiko
@@ -249,8 +250,12 @@ class Hostile(paramiko.ServerInterface):
     def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
         if not self._answer:
             time.sleep(15)
-        threading.Thread(target=self._act, args=(channel,), daemon=True).start()
+        threading.Thread(target=self._go, args=(channel,), daemon=True).start()
         return True
+
+    def _go(self, channel: paramiko.Channel) -> None:
+        with suppress(OSError, EOFError, paramiko.SSHException):  # the client may go at any moment
+            self._act(channel)
 
 
 @pytest.fixture
