@@ -90,7 +90,9 @@ def _try_attach(backing: int, file: Path) -> LoopDevice | None:
     node = f"/dev/loop{number}"
     if not os.path.exists(node):  # a container's /dev does not grow by itself
         os.mknod(node, stat.S_IFBLK | 0o660, os.makedev(LOOP_MAJOR, number))
-    fd = os.open(node, os.O_RDWR | os.O_CLOEXEC)
+    fd = _open_unless_going(node, os.O_RDWR)
+    if fd is None:
+        return None
     name = os.fsencode(file)[-63:]
     info = _INFO.pack(0, 0, 0, 0, 0, 0, 0, 0, _LO_FLAGS_AUTOCLEAR | _LO_FLAGS_PARTSCAN, name, b"", b"", 0, 0)
     try:
@@ -125,7 +127,9 @@ def sweep(folder: Path) -> list[int]:
         number = int(entry.name.removeprefix("loop"))
         if not backing.exists() or not os.path.exists(f"/dev/loop{number}"):
             continue
-        fd = os.open(f"/dev/loop{number}", os.O_RDONLY | os.O_CLOEXEC)
+        fd = _open_unless_going(f"/dev/loop{number}", os.O_RDONLY)
+        if fd is None:
+            continue
         try:
             if _backing_identity(fd) in inside or _path_within(backing, folder):
                 clear(fd)
@@ -133,6 +137,16 @@ def sweep(folder: Path) -> list[int]:
         finally:
             os.close(fd)
     return cleared
+
+
+def _open_unless_going(node: str, mode: int) -> int | None:
+    """Return the loop device opened, or None while somebody detaches or removes it: the kernel says ENXIO then."""
+    try:
+        return os.open(node, mode | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno != errno.ENXIO:
+            raise
+        return None
 
 
 def _backing_identity(fd: int) -> tuple[int, int] | None:

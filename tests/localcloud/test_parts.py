@@ -6,6 +6,8 @@ import gzip
 import os
 import socket
 import subprocess
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -109,6 +111,29 @@ def test_a_sweep_finds_loop_devices_of_a_folder_and_no_others(tmp_path: Path) ->
     assert loops.sweep(mine) == [int(swept.removeprefix("/dev/loop"))]
     assert not Path(f"/sys/block/{Path(swept).name}/loop").exists()
     kept.release()
+
+
+@pytest.mark.needs_loop
+def test_a_sweep_is_not_stopped_by_loop_devices_that_others_detach_meanwhile(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    sparse.create(tmp_path / "disk", 1 << 20)
+    over = threading.Event()
+
+    def come_and_go() -> int:
+        turns = 0
+        while not over.is_set():
+            loops.attach(tmp_path / "disk").release()
+            turns += 1
+        return turns
+
+    with ThreadPoolExecutor(3) as pool:
+        others = [pool.submit(come_and_go) for _ in range(3)]
+        try:
+            swept = [number for _ in range(1500) for number in loops.sweep(tmp_path / "mine")]
+        finally:
+            over.set()
+    assert swept == []
+    assert all(other.result() > 100 for other in others)
 
 
 def test_addresses_are_unique_and_free() -> None:

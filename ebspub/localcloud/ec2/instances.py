@@ -201,18 +201,27 @@ class InstanceBackend(ImageBackend, VolumeBackend):
         instance._reason = f"User initiated ({utcnow():%Y-%m-%d %H:%M:%S} UTC)"
 
         def stop() -> None:
-            host = self.world.hosts.get(instance.id)
-            if host is not None:
-                with instance.switch:
-                    host.stop()
-                    instance.console_output = host.console()
-                    if state == "terminated":
-                        host.discard()
+            try:
+                self._stop_host(instance, discard=state == "terminated")
+            except Exception:
+                # EC2 ends an instance whatever its host does; it would be on its way for ever. The log has the
+                # traceback, and what is left of the builder is found when the cloud ends.
+                log.exception("%s: the builder does not end as it should", instance.id)
             left = delay - (now() - begin)
             finish = self._stopped if state == "stopped" else self._terminated
             self.world.later(max(0.0, left), lambda: finish(instance))
 
         self.world.background(stop)
+
+    def _stop_host(self, instance: CloudInstance, *, discard: bool) -> None:
+        host = self.world.hosts.get(instance.id)
+        if host is None:
+            return
+        with instance.switch:
+            host.stop()
+            instance.console_output = host.console()
+            if discard:
+                host.discard()
 
     def kill_host(self, instance_id: str) -> None:
         """Let the builder die at once, as if its hardware had failed: the instance terminates."""
