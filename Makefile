@@ -10,6 +10,8 @@ ARGS :=
 # Python that `make test-lowest` tests with: make test-lowest LOWEST_PYTHON=python3.13
 LOWEST_PYTHON = $(shell .ci/system.sh which-python)
 LOWEST := .cache/lowest
+# Tests start the tool by the hundred: where PYTHONDONTWRITEBYTECODE is set, each would compile all of it anew.
+COMPILE := $(BIN)/python -m compileall -q ebspub migrations tests
 SHELL_SCRIPTS = $(shell find $(wildcard ebspub examples tests .ci) -name '*.sh') .ci/run
 
 .PHONY: help
@@ -26,12 +28,14 @@ demo: ## set everything up, then publish an image to the embedded cloud
 test: ## set everything up, then run the tests (ARGS: options for pytest)
 	@.ci/system.sh test
 	@.ci/venv.sh dev
+	@$(COMPILE)
 	$(BIN)/python -m pytest $(ARGS)
 
 .PHONY: test-whole
 test-whole: ## the same with every variant and every point of the crash matrix
 	@.ci/system.sh test
 	@.ci/venv.sh dev
+	@$(COMPILE)
 	$(BIN)/python -m pytest --whole $(ARGS)
 
 # Histories that `make simulate` plays: make simulate SEEDS=100000
@@ -45,6 +49,7 @@ simulate: venv ## play SEEDS seeded histories of the real engine against a simul
 crash: ## kill the publisher at every point of a publish, and let everything fail at random (ARGS: options for pytest)
 	@.ci/system.sh test
 	@.ci/venv.sh dev
+	@$(COMPILE)
 	$(BIN)/python -m pytest tests/crash tests/local/test_chaos.py --whole $(ARGS)
 
 .PHONY: bench

@@ -11,6 +11,7 @@ import functools
 import itertools
 import os
 import shutil
+import signal
 import subprocess
 import time
 import uuid
@@ -221,6 +222,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # A run in a shell's background ignores SIGINT, and so would all programs that tests start, and interrupt.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ["PATH"] = os.pathsep.join((os.environ.get("PATH", os.defpath), *SBIN))
     if not hasattr(config, "workerinput"):
         os.environ[SESSION] = uuid.uuid4().hex

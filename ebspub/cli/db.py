@@ -43,7 +43,7 @@ def upgrade(
     settings = options.configuration(ctx, config)
     before = _revision(settings)
     Store.open(settings.store_url()).close()
-    after = migrate.head()
+    after = migrate.HEAD
     output.out(f"{before or 'none'} -> {after}" if before != after else f"{after} already")
 
 
@@ -65,7 +65,7 @@ def current(
 
     settings = options.configuration(ctx, config)
     found = _revision(settings) or "none"
-    output.out(f"{found} at {settings.store_url_redacted()} (this version writes {migrate.head()})")
+    output.out(f"{found} at {settings.store_url_redacted()} (this version writes {migrate.HEAD})")
 
 
 def _revision(config: Config) -> str | None:

@@ -2,6 +2,9 @@
 
 A SQLite file is copied beside itself (``NAME.<revision>.bak``, by SQLite's own backup, consistent at any time) before
 it is upgraded. A database of a newer version is refused: nothing is lost by starting the newer program.
+
+Every command asks for the revision, and nearly always it is the right one: Alembic, which takes as long to import as a
+database to read, is asked only where there is something to migrate.
 """
 
 from __future__ import annotations
@@ -10,16 +13,18 @@ import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from alembic.util import CommandError
 
 from ebspub.errors import StoreError
 from ebspub.store.database import migrating, reading, sqlite_file
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+
+#: The revision that this version writes: the newest of the migrations.
+HEAD: Final = "0002"
 
 
 def script_folder() -> Path:
@@ -31,15 +36,16 @@ def script_folder() -> Path:
     raise StoreError("the migrations are missing from this installation", todo="Install ebspub again.")
 
 
-def head() -> str:
-    """Return the revision that this version writes."""
-    return str(ScriptDirectory(str(script_folder())).get_current_head())
-
-
 def current(engine: sa.Engine) -> str | None:
     """Return the database's revision; None where it has no tables yet."""
     with reading(engine) as conn:
-        return MigrationContext.configure(conn).get_current_revision()
+        return _revision(conn)
+
+
+def _revision(conn: sa.Connection) -> str | None:
+    if not sa.inspect(conn).has_table("alembic_version"):
+        return None
+    return conn.execute(sa.text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
 
 
 def upgrade(engine: sa.Engine, revision: str = "head") -> tuple[str | None, str]:
@@ -48,12 +54,14 @@ def upgrade(engine: sa.Engine, revision: str = "head") -> tuple[str | None, str]
     A SQLite file that holds an older revision is copied first.
     """
     before = current(engine)
-    target = head() if revision == "head" else revision
+    target = HEAD if revision == "head" else revision
     if before == target:
         return before, target
+    from alembic import command
+
     with migrating(engine) as conn:
         # Another process may have upgraded while this one waited for the lock.
-        before = MigrationContext.configure(conn).get_current_revision()
+        before = _revision(conn)
         if before != target:
             _refuse_newer(before)
             file = sqlite_file(engine.url)
@@ -66,6 +74,8 @@ def upgrade(engine: sa.Engine, revision: str = "head") -> tuple[str | None, str]
 
 def downgrade(engine: sa.Engine, revision: str) -> None:
     """Take the database back to an older revision (``base``: no tables)."""
+    from alembic import command
+
     with migrating(engine) as conn:
         command.downgrade(_config(conn), revision)
 
@@ -95,6 +105,9 @@ def backup(source: Path, target: Path) -> None:
 def _refuse_newer(revision: str | None) -> None:
     if revision is None:
         return
+    from alembic.script import ScriptDirectory
+    from alembic.util import CommandError
+
     try:
         known = ScriptDirectory(str(script_folder())).get_revision(revision) is not None
     except CommandError:
@@ -107,6 +120,8 @@ def _refuse_newer(revision: str | None) -> None:
 
 
 def _config(conn: sa.Connection) -> Config:
+    from alembic.config import Config
+
     config = Config()
     config.set_main_option("script_location", str(script_folder()).replace("%", "%%"))
     config.attributes["connection"] = conn

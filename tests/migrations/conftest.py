@@ -61,12 +61,13 @@ def later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Later:
     """Return the means to add a revision after the newest one, given the lines of its upgrade; it returns its name."""
     folder = tmp_path / "migrations"
     shutil.copytree(migrate.script_folder(), folder, ignore=shutil.ignore_patterns("__pycache__"))
-    newest = migrate.head()
+    newest = migrate.HEAD
     monkeypatch.setattr(migrate, "script_folder", lambda: folder)
 
     def add(body: str) -> str:
         lines = "\n".join(f"    {line}" for line in body.splitlines())
         (folder / "versions" / "later.py").write_text(_LATER.format(revision="later", before=newest, body=lines))
+        monkeypatch.setattr(migrate, "HEAD", "later")
         return "later"
 
     return add

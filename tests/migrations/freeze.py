@@ -204,7 +204,7 @@ def fill(account: Account) -> None:
 
 def freeze(folder: Path) -> Path:
     """Write the newest revision's dump and account into ``folder``; return the dump. It must not be there yet."""
-    dump = folder / f"{migrate.head()}.sql"
+    dump = folder / f"{migrate.HEAD}.sql"
     if dump.exists():
         raise SystemExit(f"{dump} is there already: what a revision wrote is never written anew")
     with TemporaryDirectory() as scratch:

@@ -25,7 +25,7 @@ def jobs_of(world: World) -> list[Job]:
 def test_jobs_of_an_older_program_resume(url: str, revision: str) -> None:
     thaw.lay(url, revision)
     with thaw.thawed(url, revision) as world:
-        assert migrate.current(world.store.engine) == migrate.head()
+        assert migrate.current(world.store.engine) == migrate.HEAD
         cancelling = {job.id for job in jobs_of(world) if job.cancel_requested}
 
         thaw.resume(world)
@@ -99,5 +99,5 @@ def test_a_frozen_database_is_never_written_anew() -> None:
 
 def test_the_maker_makes_what_can_be_gone_on_with(tmp_path: Path) -> None:
     """So that it works on the day on which a revision needs it."""
-    assert freeze.freeze(tmp_path).name == f"{migrate.head()}.sql"
-    assert (tmp_path / f"{migrate.head()}.json").exists()
+    assert freeze.freeze(tmp_path).name == f"{migrate.HEAD}.sql"
+    assert (tmp_path / f"{migrate.HEAD}.json").exists()

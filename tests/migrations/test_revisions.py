@@ -20,7 +20,7 @@ REVISIONS = [script.revision for script in SCRIPTS.walk_revisions()][::-1]
 
 
 def test_there_is_one_line_of_revisions() -> None:
-    assert SCRIPTS.get_heads() == [REVISIONS[-1]] == [migrate.head()]
+    assert SCRIPTS.get_heads() == [REVISIONS[-1]] == [migrate.HEAD]
     assert SCRIPTS.get_bases() == [REVISIONS[0]]
 
 
@@ -60,7 +60,7 @@ def test_a_revision_goes_down_and_up_again_and_keeps_what_the_one_below_knows(
 
 
 def test_down_to_the_bottom_leaves_nothing(url: str, engine: sa.Engine) -> None:
-    thaw.lay(url, migrate.head())
+    thaw.lay(url, migrate.HEAD)
     migrate.downgrade(engine, "base")
     assert thaw.contents(engine) == {}
     assert migrate.current(engine) is None

@@ -29,7 +29,7 @@ OPEN = """
 import sys
 from pathlib import Path
 from ebspub.store import Store, migrate
-migrate.script_folder = lambda: Path(sys.argv[2])
+migrate.script_folder, migrate.HEAD = lambda: Path(sys.argv[2]), sys.argv[3]
 sys.stdin.readline()
 with Store.open(sys.argv[1]) as store:
     print(store.id, migrate.current(store.engine))
@@ -38,7 +38,7 @@ with Store.open(sys.argv[1]) as store:
 
 def old(url: str, engine: sa.Engine) -> thaw.Contents:
     """Make a database of the newest real revision, with data; return its rows."""
-    thaw.lay(url, migrate.head())
+    thaw.lay(url, migrate.HEAD)
     return thaw.contents(engine)
 
 
@@ -51,7 +51,7 @@ def file_of(url: str) -> Path:
 
 def together(count: int, url: str) -> list[str]:
     """Open a database in several processes that start together; return what each saw."""
-    command = [sys.executable, "-W", "error", "-c", OPEN, url, str(migrate.script_folder())]
+    command = [sys.executable, "-W", "error", "-c", OPEN, url, str(migrate.script_folder()), migrate.HEAD]
     started = [
         subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         for _ in range(count)
@@ -69,7 +69,7 @@ def together(count: int, url: str) -> list[str]:
 
 
 def test_an_upgrade_keeps_every_row(url: str, engine: sa.Engine, later: Later) -> None:
-    before, revision = old(url, engine), migrate.head()
+    before, revision = old(url, engine), migrate.HEAD
     later(ADD_COLUMN)
     assert migrate.upgrade(engine) == (revision, "later")
     assert thaw.contents(engine, like=before) == before
@@ -90,7 +90,7 @@ def test_references_are_checked_again_after_an_upgrade(url: str, engine: sa.Engi
 
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 def test_an_upgrade_that_would_break_a_reference_is_not_made(url: str, engine: sa.Engine, later: Later) -> None:
-    before, revision = old(url, engine), migrate.head()
+    before, revision = old(url, engine), migrate.HEAD
     later('op.execute("DELETE FROM jobs")')
     with pytest.raises(StoreError, match="refer to"):
         migrate.upgrade(engine)
@@ -98,7 +98,7 @@ def test_an_upgrade_that_would_break_a_reference_is_not_made(url: str, engine: s
 
 
 def test_an_upgrade_that_fails_changes_nothing(url: str, engine: sa.Engine, later: Later) -> None:
-    before, revision = old(url, engine), migrate.head()
+    before, revision = old(url, engine), migrate.HEAD
     later(f'{ADD_COLUMN}\nop.drop_table("events")\nraise RuntimeError("half way")')
     with pytest.raises(RuntimeError, match="half way"):
         Store.open(url)
@@ -109,7 +109,7 @@ def test_an_upgrade_that_fails_changes_nothing(url: str, engine: sa.Engine, late
 
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 def test_a_file_is_copied_before_it_is_upgraded(url: str, engine: sa.Engine, later: Later) -> None:
-    before, revision = old(url, engine), migrate.head()
+    before, revision = old(url, engine), migrate.HEAD
     with engine.connect():  # what is committed, but only in the -wal file yet, is copied, too
         later(ADD_COLUMN)
         Store.open(url).close()
@@ -135,7 +135,7 @@ def test_a_process_that_comes_second_does_not_copy_over_the_first_copy(
 ) -> None:
     """It saw the old revision, then waited for the lock while the first one copied and upgraded."""
     old(url, engine)
-    revision = migrate.head()
+    revision = migrate.HEAD
     later(ADD_COLUMN)
     migrate.upgrade(engine)
     monkeypatch.setattr(migrate, "current", lambda _: revision)
@@ -146,7 +146,7 @@ def test_a_process_that_comes_second_does_not_copy_over_the_first_copy(
 
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 def test_what_cannot_be_copied_is_not_upgraded(url: str, engine: sa.Engine, later: Later) -> None:
-    before, revision = old(url, engine), migrate.head()
+    before, revision = old(url, engine), migrate.HEAD
     later(ADD_COLUMN)
     file_of(url).with_name(f"ebspub.db.{revision}.bak").mkdir()
     with pytest.raises(StoreError, match="cannot be copied") as told:
@@ -185,13 +185,13 @@ def test_one_process_at_a_time_migrates(url: str, engine: sa.Engine) -> None:
         waiting.join(0.3)
         assert waiting.is_alive()
     waiting.join(30)
-    assert migrate.current(engine) == migrate.head()
+    assert migrate.current(engine) == migrate.HEAD
 
 
 def test_processes_that_make_a_database_at_once_make_one(url: str) -> None:
     told = together(2, url)
     assert len(set(told)) == 1
-    assert told[0].split()[1] == migrate.head()
+    assert told[0].split()[1] == migrate.HEAD
 
 
 def test_processes_that_upgrade_at_once_upgrade_once(url: str, engine: sa.Engine, later: Later) -> None:
@@ -216,8 +216,8 @@ def test_the_alembic_command_upgrades_from_the_checkout(url: str, engine: sa.Eng
         return run.stdout
 
     alembic("upgrade", "head")
-    assert migrate.current(engine) == migrate.head()
-    assert migrate.head() in alembic("current")
+    assert migrate.current(engine) == migrate.HEAD
+    assert migrate.HEAD in alembic("current")
 
 
 def test_migrations_are_found_in_an_installed_package_and_beside_a_checkout(

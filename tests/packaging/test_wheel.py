@@ -106,7 +106,7 @@ assert pathlib.Path(ebspub.__file__).is_relative_to(sys.prefix), ebspub.__file__
 from ebspub.store import database, migrate
 assert migrate.script_folder().is_relative_to(sys.prefix), migrate.script_folder()
 engine = database.connect("sqlite:///" + sys.argv[1])
-print(migrate.upgrade(engine)[1], migrate.head())
+print(migrate.upgrade(engine)[1], migrate.HEAD)
 engine.dispose()
 """
     after, head = run(installed, "-c", script, str(tmp_path / "state.db"), cwd=tmp_path).split()

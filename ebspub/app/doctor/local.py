@@ -141,7 +141,7 @@ def database(config: Config, found: Peek) -> Iterator[Row]:
 
 
 def _revision(where: str, revision: str | None) -> Row:
-    head = migrate.head()
+    head = migrate.HEAD
     if revision == head:
         return Row("database", "revision", Level.GREEN, f"{where}: revision {head}")
     if revision is None:

@@ -55,7 +55,7 @@ def open_store(config: Config, *, dry_run: bool) -> Store | None:
             revision = migrate.current(engine)
         finally:
             engine.dispose()
-    if revision not in (None, migrate.head()):
+    if revision not in (None, migrate.HEAD):
         raise StoreError(
             f"the state database {config.store_url_redacted()} is of revision {revision}",
             todo="A dry run does not upgrade it: run `ebspub db upgrade` first.",

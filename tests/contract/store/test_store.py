@@ -123,4 +123,4 @@ def test_a_server_that_went_away_is_told_and_found_again(store: Store, postgres:
         postgres.run(end)
         conn.execute(sa.text("SELECT 1"))
     assert not job_of(store, job_id).cancel_requested
-    assert migrate.current(store.engine) == migrate.head()
+    assert migrate.current(store.engine) == migrate.HEAD
