@@ -8,9 +8,10 @@ from ebspub.engine.step import Step, Steps
 from ebspub.states import State
 from ebspub.steps.attach import Attach
 from ebspub.steps.cancel import Cancel
-from ebspub.steps.copy import Copy, Follow, Pass
-from ebspub.steps.direct import NoBuilder, NoVolume, Seal, Upload
+from ebspub.steps.copy import Copy, Follow
+from ebspub.steps.direct import NoBuilder, Seal, Upload
 from ebspub.steps.launch import Launch
+from ebspub.steps.passed import Pass
 from ebspub.steps.populate import Populate
 from ebspub.steps.register import Register
 from ebspub.steps.snapshot import Snapshot
@@ -27,7 +28,7 @@ STEPS: Steps = {
 WAYS: Mapping[str, Steps] = {
     "direct": {
         State.PENDING: NoBuilder(),
-        State.LAUNCHED: NoVolume(),
+        State.LAUNCHED: Pass("attach", {"volume": "none needed"}),
         State.ATTACHED: Upload(),
         State.POPULATED: Seal(),
         State.SNAPSHOTTED: Register(),

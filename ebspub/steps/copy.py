@@ -11,8 +11,8 @@ failed, was cancelled or lies idle fails its copies with what to do, because nob
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from functools import partial
+from typing import Any
 
 from ebspub.aws import snapshots
 from ebspub.aws.failures import AwsError
@@ -22,7 +22,8 @@ from ebspub.engine.step import World
 from ebspub.errors import JobError
 from ebspub.populate.method import DiskFacts, PopulateFacts
 from ebspub.states import Kind, State, Status
-from ebspub.steps import builder, launch, remains
+from ebspub.steps import builder, launch
+from ebspub.steps.completed import completed, description
 from ebspub.store import Job
 
 #: Facts of a primary that tell what it wrote, whatever its method; the others are of its builder, or of its upload.
@@ -61,25 +62,6 @@ class Follow:
         )
 
 
-class Pass:
-    """A state that a copy has no work for."""
-
-    kinds: ClassVar[frozenset[Kind]] = frozenset()
-
-    def __init__(self, name: str, facts: Mapping[str, Any]) -> None:
-        self.name = name
-        self._facts = facts
-
-    def advance(self, job: Job, world: World) -> Outcome:
-        """Pass."""
-        del job, world
-        return Done(dict(self._facts))
-
-    def overdue(self, job: Job) -> Outcome:
-        """It takes no time."""
-        return Back("lose_builder", f"{job.id} was not driven for long")
-
-
 class Copy:
     """Copy the snapshot, and wait until EC2 has."""
 
@@ -88,20 +70,15 @@ class Copy:
 
     def advance(self, job: Job, world: World) -> Outcome:
         """Copy it once; then look."""
-        row = job.current(Kind.SNAPSHOT)
-        if row is None or row.resource_id is None:
-            return _copy(job, world)
-        seen = world.view.snapshot(row.resource_id)
-        if seen is None:
-            if (hidden := builder.hidden(job, world, row)) is not None:
-                return hidden
-            world.effects.forget(job, row, "no longer exists")
-            return Wait(f"snapshot {row.resource_id} no longer exists")
-        if seen.state == "error":
-            return _failed(job, world, seen.message)
-        if seen.state != "completed":
-            return Wait(f"snapshot {seen.id} is {seen.state}", progress={"phase": "copy", "percent": seen.progress})
-        return Done({}, {"snapshot_id": seen.id})
+        found = completed(
+            job,
+            world,
+            phase="copy",
+            make=partial(_copy, job, world),
+            what=f"copies of snapshot {job.facts.get(_SNAPSHOT)}",
+            todo="`ebspub resume` copies it again; with an encrypted one, see that both keys may be used.",
+        )
+        return Done({}, {"snapshot_id": found.id}) if isinstance(found, snapshots.Snapshot) else found
 
     def overdue(self, job: Job) -> Outcome:
         """The copy is kept, and `resume` looks at it again."""
@@ -158,7 +135,7 @@ def _copy(job: Job, world: World) -> Outcome:
     request = {
         "snapshot": original,
         "region": fan_out.region,
-        "description": f"{job.spec.registration.name} (ebspub {job.id})"[:255],
+        "description": description(job),
         "encrypted": volume.encrypted,
         "kms_key": volume.kms_key,
     }
@@ -178,20 +155,6 @@ def _copy(job: Job, world: World) -> Outcome:
         reason = f"snapshot {original} of {job.spec.primary} no longer exists in {fan_out.region}"
         return Back("lose_snapshot", reason, error.code, error.request_id, todo=_instead(job))
     return made if isinstance(made, Wait) else Wait(f"snapshot {made} is pending")
-
-
-def _failed(job: Job, world: World, message: str) -> Outcome:
-    """A copy in `error` is deleted and made again, a bounded number of times."""
-    spent = [r for r in job.resources if r.kind is Kind.SNAPSHOT and r.attempt == job.attempt]
-    wait = remains.remove(job, world, spent)
-    reason = message or "no reason given"
-    if len(spent) >= job.spec.limits.attempts:
-        raise JobError(
-            f"{job.id}: EC2 failed {len(spent)} copies of snapshot {job.facts.get(_SNAPSHOT)}: {reason}",
-            todo="`ebspub resume` copies it again; with an encrypted one, see that both keys may be used.",
-            code="snapshot-error",
-        )
-    return wait or Wait(f"the copy failed ({reason}); copying again")
 
 
 def _both(job: Job) -> str:

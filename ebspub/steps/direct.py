@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 from ebspub.aws import blocks, snapshots
 from ebspub.aws.failures import AwsError, Cause
@@ -52,22 +52,6 @@ class NoBuilder:
         limit = job.spec.step_limit(self.name)
         last = f": {job.error.message}" if job.error else ""
         return Back("lose_builder", f"what earlier attempts left could not be removed within {limit:.0f} s{last}")
-
-
-class NoVolume:
-    """Nothing to attach."""
-
-    name = "attach"
-    kinds: ClassVar[frozenset[Kind]] = frozenset()
-
-    def advance(self, job: Job, world: World) -> Outcome:
-        """Pass."""
-        del job, world
-        return Done({"volume": "none needed"})
-
-    def overdue(self, job: Job) -> Outcome:
-        """It takes no time."""
-        return Back("lose_builder", f"{job.id} was not driven for long")
 
 
 class Upload:

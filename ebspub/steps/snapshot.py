@@ -17,6 +17,7 @@ from ebspub.engine.step import World
 from ebspub.errors import JobError
 from ebspub.states import Kind
 from ebspub.steps import builder, remains, shared
+from ebspub.steps.completed import completed, description
 from ebspub.store import Job
 
 
@@ -31,23 +32,20 @@ class Snapshot:
         wait = shared.depart(job, world, finished=True) or remains.remove(job, world, job.own(Kind.INSTANCE))
         if wait is not None:
             return wait
-        row = job.current(Kind.SNAPSHOT)
-        if row is None or row.resource_id is None:
-            return _create(job, world)
-        seen = world.view.snapshot(row.resource_id)
-        if seen is None:
-            if (hidden := builder.hidden(job, world, row)) is not None:
-                return hidden
-            world.effects.forget(job, row, "no longer exists")
-            return Wait(f"snapshot {row.resource_id} no longer exists")
-        if seen.state == "error":
-            return _failed(job, world, seen.message)
-        if seen.state != "completed":
-            return Wait(f"snapshot {seen.id} is {seen.state}", progress={"phase": "snapshot", "percent": seen.progress})
+        found = completed(
+            job,
+            world,
+            phase="snapshot",
+            make=partial(_create, job, world),
+            what=f"snapshots of volume {job.volume_id}",
+            todo="The populated volume is kept: `ebspub resume` takes another snapshot of it.",
+        )
+        if not isinstance(found, snapshots.Snapshot):
+            return found
         # A stray builder would hold the security group.
         wait = remains.remove_strays(job, world, (Kind.INSTANCE, Kind.VOLUME, Kind.GROUP))
         wait = wait or remains.remove(job, world, job.own(Kind.INSTANCE, Kind.VOLUME, Kind.GROUP))
-        return wait or Done({}, {"snapshot_id": seen.id})
+        return wait or Done({}, {"snapshot_id": found.id})
 
     def overdue(self, job: Job) -> Outcome:
         """The volume is kept, and `resume` looks at its snapshot again; one that never got free is given up."""
@@ -76,7 +74,7 @@ def _create(job: Job, world: World) -> Outcome:
     if volume.state != "available":
         return Wait(f"volume {volume.id} is {volume.state}")
     spent = job.spent(Kind.SNAPSHOT)
-    request = {"volume": volume.id, "description": _description(job)}
+    request = {"volume": volume.id, "description": description(job)}
 
     def call(told: Any, _token: str, marks: dict[str, str]) -> str:
         return snapshots.create(world.clients.writer, told, tags=marks)
@@ -96,20 +94,3 @@ _DETACHING = 30.0
 def _just_gone(job: Job, world: World, instance: str) -> bool:
     gone = next((r.gone_at for r in job.resources if r.resource_id == instance), None)
     return gone is not None and world.view.at < gone + _DETACHING
-
-
-def _description(job: Job) -> str:
-    return f"{job.spec.registration.name} (ebspub {job.id})"[:255]
-
-
-def _failed(job: Job, world: World, message: str) -> Outcome:
-    """A snapshot in `error` is deleted and taken again from the volume, a bounded number of times."""
-    spent = [r for r in job.resources if r.kind is Kind.SNAPSHOT and r.attempt == job.attempt]
-    wait = remains.remove(job, world, spent)
-    if len(spent) >= job.spec.limits.attempts:
-        raise JobError(
-            f"{job.id}: EC2 failed {len(spent)} snapshots of volume {job.volume_id}: {message or 'no reason given'}",
-            todo="The populated volume is kept: `ebspub resume` takes another snapshot of it.",
-            code="snapshot-error",
-        )
-    return wait or Wait(f"the snapshot failed ({message or 'no reason given'}); taking another")
