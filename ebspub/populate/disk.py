@@ -23,7 +23,7 @@ from ebspub.populate.method import DiskFacts, checked
 from ebspub.remote.detached import Task, part
 from ebspub.spec import JobSpec
 
-_PARTS: Final = ("device.sh", "download.sh", "gpt.sh", "disk.sh")
+_PARTS: Final = ("device.sh", "mounts.sh", "download.sh", "gpt.sh", "disk.sh")
 #: What the program is made of. Packages are empty on the builder: nothing of ours is imported by the way.
 _MODULES: Final = (
     "ebspub/errors.py",

@@ -3,20 +3,6 @@
 # A whole disk written as it is: downloaded, decompressed and written in one go by the program in $program, compared, its GPT
 # made that of the volume; then, with $grow, its last partition and file system made to fill it.
 
-is_mounted() {
-  grep -qF " $PWD/$1 " /proc/self/mountinfo
-}
-
-# A ticker that was just ended may still have a foot in the tree.
-unmount() {
-  tries=0
-  while is_mounted "$1" && ! umount "$1"; do
-    tries=$((tries + 1))
-    [ "$tries" -lt 20 ] || fail io "$1 cannot be unmounted"
-    sleep 0.2
-  done
-}
-
 cleanup() {
   ! is_mounted target || umount target || umount -l target
 }

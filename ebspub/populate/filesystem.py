@@ -21,7 +21,7 @@ from ebspub.remote.detached import Task, part
 from ebspub.spec import JobSpec
 
 _PARTS = (
-    *("device.sh", "download.sh", "extract.sh", "tree.sh"),
+    *("device.sh", "mounts.sh", "download.sh", "extract.sh", "tree.sh"),
     *("ext.sh", "xfs.sh", "btrfs.sh", "copy.sh", "image.sh"),
     *("gpt.sh", "fstab.sh", "esp.sh", "chroot.sh", "bootloader.sh", "filesystem.sh"),
 )

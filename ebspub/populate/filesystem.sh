@@ -3,20 +3,6 @@
 # The specification's way to fill a volume: download the published tarball, make a file system on the volume, extract the image,
 # mount it, copy, sync. For HVM the file system lies in a partition, and the image's own boot loader is installed.
 
-is_mounted() {
-  grep -qF " $PWD/$1 " /proc/self/mountinfo
-}
-
-# A ticker that was just ended may still have a foot in the tree.
-unmount() {
-  tries=0
-  while is_mounted "$1" && ! umount "$1"; do
-    tries=$((tries + 1))
-    [ "$tries" -lt 20 ] || fail io "$1 cannot be unmounted"
-    sleep 0.2
-  done
-}
-
 # In a mount namespace of the task's own this is done by its end, too; where there is none, this is all there is.
 cleanup() {
   for tree in target source esp.mnt look; do
