@@ -55,6 +55,8 @@ class Upload:
         self._error: EbspubError | None = None
         self._phase = "start"
         self._parent: Mapping[int, bytes] = {}
+        #: Of blocks that are patched, the digests of what the source has in them.
+        self._plain: dict[int, bytes] = {}
         self._thread = threading.Thread(target=self._run, name=f"ebspub-upload {order.job.id}", daemon=True)
 
     def start(self) -> None:
@@ -177,7 +179,9 @@ class Upload:
     def _dispatch(self, index: int, buffer: bytearray, patches: Sequence[Patch]) -> None:
         """Hand a block to the pool; blocks of zeros only where something else would be read. Takes the buffer over."""
         try:
-            _apply(patches, index, buffer)
+            if any(offset // ebs.SIZE <= index <= (offset + len(data) - 1) // ebs.SIZE for offset, data in patches):
+                self._plain[index] = hashlib.sha256(buffer).digest()
+                _apply(patches, index, buffer)
             self._alive()
             empty = buffer == ZERO and index not in self._parent and index not in self._journal.sent
             if not empty:
@@ -267,7 +271,9 @@ class Upload:
         """Return what is told of the snapshot, and what sealing it takes."""
         sent, same = self._journal.sent, self._journal.unchanged
         held = {index: digest for index, digest in {**same, **sent}.items() if digest != ZERO_SHA256}
-        listed = b"".join(struct.pack(">Q32s", index, held[index]) for index in sorted(held))
+        # Of the source, not of the snapshot: whatever the volume's size, the digest of an image is the same.
+        source = {index: digest for index, digest in {**held, **self._plain}.items() if digest != ZERO_SHA256}
+        listed = b"".join(struct.pack(">Q32s", index, source[index]) for index in sorted(source))
         parent = self.order.snapshot.request.get("parent")
         return {
             "way": "direct",

@@ -23,6 +23,7 @@ from ebspub.engine.uploads import Ended, Failed, Order, Running
 from ebspub.errors import LeaseLostError, VerificationError
 from ebspub.populate.direct import Uploader
 from ebspub.populate.direct.journal import WINDOW
+from ebspub.populate.imaging.volume import digest
 from ebspub.spec import Source
 from ebspub.states import Kind, Status
 from ebspub.store import Job, Lease, Resource, Store, blocks, effects, jobs, leases
@@ -157,6 +158,16 @@ def test_only_blocks_with_data_are_put_each_once(bench: Bench) -> None:
     assert bench.recorded(row).sent == sums
     assert found.facts["checksum"] == ebs.linear(sums)
     assert found.facts["blocks_sent"] == len(sums)
+
+
+def test_the_digest_is_of_the_source_whatever_the_volume_and_the_method(bench: Bench) -> None:
+    wanted = digest({index: hashlib.sha256(data).digest() for index, data in data_blocks(bench.image).items()})
+    for serial, size in (("20240101", 1), ("20240102", 2)):
+        job = bench.plan(serial, size=size)
+        found = bench.run(bench.order(job, bench.row(job)))
+        assert isinstance(found, Ended)
+        assert found.facts["gpt"] == "moved"
+        assert found.facts["digest"] == wanted
 
 
 @pytest.mark.parametrize(("code", "status"), [("RequestThrottledException", 400), ("InternalServerException", 500)])
