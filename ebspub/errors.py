@@ -103,4 +103,8 @@ class HostKeyError(JobError):
 
 
 class RemoteError(EbspubError):
-    """A builder did not answer, or the connection broke; trying again may help."""
+    """Somebody did not answer, or the connection broke; trying again may help. ``code``: ``ssh`` for a builder."""
+
+    def __init__(self, what: str, *, todo: str = "", code: str = "ssh") -> None:
+        self.code = code
+        super().__init__(what, todo=todo)

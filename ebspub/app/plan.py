@@ -68,8 +68,8 @@ def plan(
 ) -> list[Planned]:
     """Return what would be done with each job, in the order given; regions are asked side by side.
 
-    ``unfit``: jobs that their method cannot publish, and why (:mod:`ebspub.app.fitness`). ``learned``: what estimates
-    are made from. Raises ConfigError for credentials that no region accepts.
+    ``unfit``: jobs that cannot be published so, and why (:mod:`ebspub.app.fitness`). ``learned``: what estimates are
+    made from. Raises ConfigError for credentials that no region accepts.
     """
     known: dict[str, Job] = {}
     if store is not None:

@@ -138,7 +138,7 @@ class Found:
     """The jobs asked for, and ``also`` those whose snapshots they are to copy (ids: of them they are among ``specs``).
 
     ``complete``: nothing was left out; ``current``: serials that were looked for, by build; ``unfit``: ids of those of
-    ``specs`` whose method cannot publish what their artefact is, and why.
+    ``specs`` that cannot be published (:mod:`ebspub.app.fitness`), and why.
     """
 
     specs: tuple[JobSpec, ...]
@@ -207,7 +207,8 @@ def fit(found: Found) -> tuple[JobSpec, ...]:
         reasons.setdefault(why, []).append(job_id)
     lines = [f"{', '.join(job_ids)}: {why}" for why, job_ids in reasons.items()]
     if found.unfit and not wanted:
-        raise ConfigError("the artefacts are not for the method", problems=lines, todo="Change method or source.")
+        what = "what is configured cannot be published"
+        raise ConfigError(what, problems=lines, todo="Change the source, the method or volume.size.")
     for line in lines:
         output.err(f"ebspub: refused: {output.clean_lines(line)}")
     return wanted

@@ -150,7 +150,7 @@ class Driver:
             raise
         except RemoteError as error:
             self._tools.shells.drop(job.id)
-            return self._retry(job, lease, step, Failure(error.what, code="ssh"))
+            return self._retry(job, lease, step, Failure(error.what, error.code))
         except AwsError as error:
             return self._aws_failed(job, lease, step, error)
         except EbspubError as error:

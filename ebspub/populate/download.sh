@@ -36,7 +36,8 @@ fetch_once() {
     why="$(tail -n 1 fetch.err)${http:+ (HTTP $http)}"
   else
     capped wget_within "$1" 2>fetch.err || status=$?
-    why="wget ended with exit status $status"
+    http=$(sed -n 's/.* ERROR \([45][0-9][0-9]\): .*/\1/p' fetch.err | tail -n 1)
+    why="wget ended with exit status $status${http:+ (HTTP $http)}"
   fi
   cat fetch.err >&2
 }
@@ -58,7 +59,7 @@ download_progress() {
 # in circles, more than an image can have, a disk that is full.
 stop_if_final() {
   case $http in
-  400 | 401 | 403 | 404 | 405 | 410 | 451) fail download "the server answered $http" ;;
+  400 | 401 | 403 | 404 | 405 | 410 | 451) fail gone "the server answered $http" ;;
   esac
   if [ "$(artefact_size)" -ge "$most" ] || [ "$program/$status" = curl/63 ]; then
     rm -f artefact

@@ -140,7 +140,11 @@ probe() {
 
 identify() {
   [ -s image ] || fail bad-image "the image is empty"
-  [ "$(magic image 4)" != 514649fb ] || fail bad-image "the image is a qcow2 disk, not a bare file system"
+  case $(magic image 8) in
+  514649fb*) fail bad-image "the image is a qcow2 disk, not a bare file system" ;;
+  7668647866696c65) fail bad-image "the image is a VHDX disk, not a bare file system" ;;
+  23204469736b2044 | 4b444d56*) fail bad-image "the image is a VMDK disk or its descriptor, not a bare file system" ;;
+  esac
   fs_type=$(probe TYPE)
   table=$(probe PTTYPE)
   if [ -z "$fs_type" ] && [ -n "$table" ]; then

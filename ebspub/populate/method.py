@@ -13,7 +13,10 @@ from ebspub.spec import Document, JobSpec
 
 #: Codes of a failed task that another attempt, on another builder and volume, would meet again.
 #: The others (download, device, io, copy, verify, mkfs, vanished, cancelled, script) may be gone by then.
-FATAL_CODES = frozenset({"bad-image", "builder", "checksum", "disk-full", "too-large", "too-small", "unsupported-fs"})
+#: gone: the server's last word on the artefact (404, 403 and the like), whoever asks.
+FATAL_CODES = frozenset(
+    {"bad-image", "builder", "checksum", "disk-full", "gone", "too-large", "too-small", "unsupported-fs"}
+)
 
 
 class VolumeFacts(Document):

@@ -5,12 +5,15 @@ has them, or the versions of a product in a simplestreams index. Where a folder 
 (or ``release``) is asked, whose ``unpacked/build-info.txt`` says which serial it is. Everything else is then read from
 the serial's own folder: ``current`` may move between two looks.
 
-A folder that is not complete yet is passed over for the one before. A list that is there but whose signature is absent
-or bad is no reason to take an older build: the proof of the newest fails, and says so.
+A folder that is not complete yet is passed over for the one before; so is one of which the server shows something not
+(403: what S3 answers for a key that is not there to whoever may not list the bucket), and that is logged. A list that
+is there but whose signature is absent or bad is no reason to take an older build: the proof of the newest fails, and
+says so.
 """
 
 from __future__ import annotations
 
+import logging
 import re
 import shlex
 from collections.abc import Callable, Iterable, Sequence
@@ -23,6 +26,7 @@ from ebspub.source.resolve import Reader
 from ebspub.source.sums import artefact_name, listed_names
 from ebspub.spec import Source
 
+log = logging.getLogger(__name__)
 #: How many serials are looked at before it is said that none is complete.
 _TRIED = 10
 _SERIAL = re.compile(r"([0-9]{8})(?:\.([1-9][0-9]{0,2}))?")
@@ -38,9 +42,16 @@ def in_folders(folder: tuple[str, str, str], arches: Sequence[At], look: Look) -
     Raises :class:`SourceError` where there is none, or the place cannot be looked at.
     """
     found = _sorted(_serials(folder, look))
+    forbidden: web.ForbiddenError | None = None
     for serial in found[:_TRIED]:
-        if all(_complete(at(serial), look) for at in arches):
-            return serial
+        try:
+            if all(_complete(at(serial), look) for at in arches):
+                return serial
+        except web.ForbiddenError as error:
+            forbidden = forbidden or error
+            log.warning("serial %s is passed over: %s", serial, error.what)
+    if forbidden is not None:
+        raise SourceError(f"{folder[0]}/: no serial can be read: {forbidden.what}", todo=_ADVICE) from forbidden
     if found:
         raise SourceError(f"{folder[0]}/: no serial is complete (newest: {found[0]})", todo=_ADVICE)
     wanted = f"{folder[1]}SERIAL{folder[2]}"

@@ -9,6 +9,7 @@ import bz2
 import lzma
 import struct
 import zlib
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 #: Bytes of an artefact that are looked at: enough for a tar's first names, and for btrfs (64 KiB) after decompression.
@@ -28,8 +29,9 @@ _MAGIC: Final[tuple[tuple[int, bytes, str], ...]] = (
     (0, b"BZh", "bzip2"),
     (0, b"QFI\xfb", "qcow2"),
     (0, b"KDMV", "vmdk"),
-    (0, b"# Disk DescriptorFile", "vmdk"),
+    (0, b"# Disk DescriptorFile", "vmdk descriptor"),
     (0, b"conectix", "vhd"),
+    (0, b"vhdxfile", "vhdx"),
     (0, b"hsqs", "squashfs"),
     # A file system may begin with a boot sector's mark (extlinux), so that it comes before the disk.
     (1080, b"\x53\xef", "filesystem"),
@@ -46,14 +48,25 @@ _NAMES: Final = {
     "qcow2": "a qcow2 disk",
     "vmdk": "a VMDK disk",
     "vhd": "a VHD disk",
+    "vhdx": "a VHDX disk",
+    "vmdk descriptor": "the descriptor of a VMDK disk",
+    "unknown": "unknown data",
     "empty": "nothing",
+}
+#: What no method takes, and why or what to do.
+_NEVER: Final = {
+    "vhdx": "which no method takes; convert it: qemu-img convert -O qcow2",
+    "vmdk descriptor": (
+        "which holds no data: that lies in other files; make one of them: qemu-img convert -O vmdk (or -O qcow2)"
+    ),
+    "unknown": "nothing that is known as a disk, a file system, or an archive of one",
 }
 _DISKS: Final = ("disk", "qcow2", "vmdk", "vhd")
 _TREES: Final = ("filesystem", "squashfs", "tree")
 
 
 class Format(NamedTuple):
-    """What an artefact is. ``content``: of :data:`_NAMES`, or ``unknown`` where its first bytes do not tell."""
+    """What an artefact is. ``content``: of :data:`_NAMES`; empty where its first bytes do not tell."""
 
     compression: str
     archive: str
@@ -61,7 +74,7 @@ class Format(NamedTuple):
 
     def __str__(self) -> str:
         wrapped = [word for word in (self.compression, self.archive) if word]
-        name = _NAMES.get(self.content, "unknown data")
+        name = _NAMES.get(self.content) or "unknown data"
         return f"{name} ({' of '.join(wrapped)})" if wrapped else name
 
 
@@ -75,29 +88,51 @@ def kind(head: bytes) -> str:
     return "disk" if _has_mbr(head) else "unknown"
 
 
-def recognise(head: bytes) -> Format:
-    """Return what an artefact is that begins with ``head`` (:data:`HEAD` bytes, or all there are)."""
+class Inside(NamedTuple):
+    """What is in an artefact, out of all that is around it: its first bytes, and how many it has, None if untold."""
+
+    format: Format
+    begin: bytes
+    size: int | None
+
+
+def recognise(head: bytes, unzstd: Callable[[bytes, int], bytes | None] | None = None) -> Format:
+    """Return what an artefact is that begins with ``head``, as :func:`opened`."""
+    return opened(head, unzstd=unzstd).format
+
+
+def opened(head: bytes, size: int | None = None, unzstd: Callable[[bytes, int], bytes | None] | None = None) -> Inside:
+    """Return what is in an artefact of ``size`` bytes that begins with ``head`` (:data:`HEAD` bytes, or all there are).
+
+    ``unzstd`` looks into zstd, which no library of Python 3.8's does: of the first bytes it returns what they hold, at
+    most so many bytes, or None where nothing here unpacks it.
+    """
     compression = archive = ""
     content = kind(head)
     if content in COMPRESSED:
-        compression = content
-        opened = _opened(head, compression)
-        if opened is None:
-            return Format(compression, "", "unknown")
-        head, content = opened, kind(opened)
+        compression, size = content, None
+        head = _opened(head, compression, unzstd) or b""
+        content = kind(head)
         if content in COMPRESSED:  # twice is not meant
-            return Format(compression, "", "unknown")
+            content = "unknown"
+        elif content == "empty" or (content == "unknown" and len(head) < LOOK):
+            content = ""
     if content == "tar":
-        archive, content = "tar", _in_tar(head)
-    return Format(compression, archive, "unknown" if content in ("tar", "empty") and compression else content)
+        archive = content
+        content, head, size = _in_tar(head)
+    return Inside(Format(compression, archive, content), head, size)
 
 
 def refusal(method: str, virtualization: str, found: Format) -> str | None:
     """Return why ``method`` cannot publish what was found, and what can; None where it can, or nobody knows yet.
 
+    ``unknown`` is what is known to nobody: builders look for nothing else than is looked for here.
+
     ``filesystem`` copies a tree, ``disk`` and ``direct`` write a disk as it is. A bare file system is a disk to
     paravirtual instances, whose kernel comes from outside; an hvm instance finds no boot loader in it.
     """
+    if found.content in _NEVER:
+        return f"the artefact is {found}, {_NEVER[found.content]}"
     if method == "filesystem":
         if found.content in _DISKS:
             return f'the artefact is {found}, and filesystem copies trees; publish it by "disk" or "direct"'
@@ -118,7 +153,7 @@ def _has_mbr(head: bytes) -> bool:
     )
 
 
-def _opened(head: bytes, compression: str) -> bytes | None:
+def _opened(head: bytes, compression: str, unzstd: Callable[[bytes, int], bytes | None] | None) -> bytes | None:
     """Return what the first bytes of compressed data hold, at most :data:`HEAD` bytes; None where that is not known."""
     try:
         if compression == "gzip":
@@ -127,13 +162,15 @@ def _opened(head: bytes, compression: str) -> bytes | None:
             return lzma.LZMADecompressor().decompress(head, HEAD)
         if compression == "bzip2":
             return bz2.BZ2Decompressor().decompress(head, HEAD)
+        if unzstd is not None:
+            return unzstd(head, HEAD)
     except (zlib.error, lzma.LZMAError, OSError):
         pass
-    return None  # zstd is in no library of Python 3.8's
+    return None
 
 
-def _in_tar(head: bytes) -> str:
-    """Return what a tar is for: an image's content, ``tree``, or ``unknown`` where its first members do not tell."""
+def _in_tar(head: bytes) -> tuple[str, bytes, int | None]:
+    """Return what a tar is for: an image's content, its first bytes and its size; ``tree``; or that it is not told."""
     at, tops = 0, set()
     while at + 512 <= len(head) and head[at] != 0:
         size, name, type_ = (
@@ -142,18 +179,21 @@ def _in_tar(head: bytes) -> str:
             head[at + 156 : at + 157],
         )
         if size is None:
-            return "unknown"
+            return "", b"", None
         path = name.decode("utf-8", "replace")
         parts = [part for part in path.split("/") if part not in ("", ".")]
         if type_ in b"0\0" and path.endswith(IMAGES) and len(parts) <= 2:
-            inner = head[at + 512 : at + 512 + min(size, LOOK)]
-            return kind(inner) if len(inner) == min(size, LOOK) else "unknown"
+            inner = head[at + 512 : at + 512 + size]
+            content = kind(inner) if len(inner) >= min(size, LOOK) else ""
+            # A tree may hold files of such names, too: what is not known as a disk is not known to be meant.
+            told = content in _NAMES and content not in ("unknown", "empty")
+            return content if told else "", inner, size
         if parts and type_ in b"0125\0":
             tops.add(parts[0])
         if len(tops & {"etc", "usr", "var", "bin", "boot", "lib", "sbin"}) >= 2:
-            return "tree"
+            return "tree", b"", None
         at += 512 + -(-size // 512) * 512
-    return "unknown"
+    return "", b"", None
 
 
 def _size(field: bytes) -> int | None:

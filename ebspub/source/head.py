@@ -31,43 +31,45 @@ class Head:
     size: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """The last word of a server, or of this machine: there is no such artefact."""
+
+    why: str
+
+
 class Heads:
     """Looks at artefacts, at each once. Safe to share between threads that look at different ones."""
 
     def __init__(self) -> None:
-        self._seen: dict[str, Head | None] = {}
+        self._seen: dict[str, Head | Missing | None] = {}
 
-    def __call__(self, url: str) -> bytes | None:
-        """Return :func:`head` of ``url``."""
+    def __call__(self, url: str) -> Head | Missing | None:
+        """Return :func:`look` of ``url``."""
         if url not in self._seen:
             self._seen[url] = look(url)
-        seen = self._seen[url]
-        return None if seen is None else seen.begin
+        return self._seen[url]
 
     def sizes(self) -> dict[str, int]:
         """Return the sizes of the artefacts that were looked at, where they are known."""
-        return {url: seen.size for url, seen in self._seen.items() if seen is not None and seen.size is not None}
+        return {url: seen.size for url, seen in self._seen.items() if isinstance(seen, Head) and seen.size is not None}
 
 
-def head(url: str, *, deadline: float = DEADLINE) -> bytes | None:
-    """Return the first bytes of an artefact; None where they cannot be had."""
-    found = look(url, deadline=deadline)
-    return None if found is None else found.begin
+def look(url: str, *, deadline: float = DEADLINE) -> Head | Missing | None:
+    """Return the beginning and the size of an artefact, or that there is none; None where they cannot be had.
 
-
-def look(url: str, *, deadline: float = DEADLINE) -> Head | None:
-    """Return the beginning and the size of an artefact; None where they cannot be had.
-
-    An http(s) server is asked for that range only; where it knows no ranges, no more than that is read. Whatever goes
-    wrong is the builder's to find out, which downloads the whole with patience.
+    An http(s) server is asked for that range only; where it knows no ranges, no more than that is read. Whatever else
+    goes wrong is the builder's to find out, which downloads the whole with patience, and may see what is hidden here.
     """
     if is_local(url):
         try:
             with path_of(url).open("rb") as file:
                 return Head(file.read(formats.HEAD), os.fstat(file.fileno()).st_size)
+        except FileNotFoundError:
+            return Missing(f"{path_of(url)} does not exist")
         except OSError:
             return None
-    results: queue.Queue[Head | None] = queue.Queue(maxsize=1)
+    results: queue.Queue[Head | Missing | None] = queue.Queue(maxsize=1)
     ends = time.monotonic() + deadline
 
     def work() -> None:
@@ -84,7 +86,7 @@ def look(url: str, *, deadline: float = DEADLINE) -> Head | None:
         return None
 
 
-def _follow(url: str, ends: float) -> Head | None:
+def _follow(url: str, ends: float) -> Head | Missing | None:
     here = url
     web.require_web(here)
     for _ in range(web.MAX_REDIRECTS + 1):
@@ -105,6 +107,8 @@ def _follow(url: str, ends: float) -> Head | None:
                 if response.status in web.REDIRECTS and location:
                     here = web.follow(here, location)
                     continue
+                if response.status in web.ABSENT:
+                    return Missing(f"{web.shown(here)}: the server answers {response.status}")
                 return _read(response, ends) if response.status in (200, 206) else None
             finally:
                 response.close()

@@ -1,8 +1,9 @@
 """OpenPGP signatures, judged by gpgv (GnuPG's verifier: no trust database, no network, no agent).
 
 What counts is its machine-readable status, and all of it: one good signature by a key that is accepted, by a digest
-that is not broken, and no signature that is bad, expired, or of a key that is expired or revoked. Signatures by keys
-that are not in the keyring say nothing either way (a file may carry one by the old key and one by the new).
+that is not broken, and none that does not match. While keys are rolled over, a file carries one by the old key and one
+by the new: a signature beside the good one that has expired, or whose key has expired, was revoked, is not the one that
+was pinned, or is not in the keyring, says nothing either way.
 
 A signature proves who signed these bytes, not that they are the newest: see :mod:`ebspub.source.resolve`.
 """
@@ -15,6 +16,7 @@ import os
 import re
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,8 +26,9 @@ from ebspub.errors import SourceError
 _DIGESTS = frozenset({"8", "9", "10", "12", "14"})
 #: Signatures of a binary or of a text document.
 _CLASSES = frozenset({"00", "01"})
-_BAD = {
-    "BADSIG": "the signature does not match: what is signed was changed, or is signed by nobody",
+_BAD = "the signature does not match: what is signed was changed, or is signed by nobody"
+#: Signatures that match, and are worth nothing any more.
+_STALE = {
     "EXPSIG": "the signature has expired",
     "EXPKEYSIG": "the key that signed it has expired",
     "REVKEYSIG": "the key that signed it was revoked",
@@ -143,25 +146,45 @@ def _gpgv(home: Path, keys: Path, files: list[str]) -> tuple[list[list[str]], st
 def _judge(status: list[list[str]], said: str, fingerprint: str | None, keyring: str, origin: str) -> tuple[str, int]:
     """Return the fingerprint of the primary key of the accepted signature, and its time."""
     for word, *rest in status:
-        if word in _BAD:
-            raise _refused(origin, f"{_BAD[word]} (key {rest[0] if rest else 'unknown'})")
-    valid = [rest for word, *rest in status if word == "VALIDSIG" and len(rest) >= 10]
-    for rest in valid:
-        primary, by, digest, kind = rest[9], rest[0], rest[7], rest[8]
+        if word == "BADSIG":
+            raise _refused(origin, f"{_BAD} (key {rest[0] if rest else 'unknown'})")
+    others, why = list[str](), list[str]()
+    for fate, valid in _signatures(status):
+        primary, by, digest, kind = valid[9], valid[0], valid[7], valid[8]
         if fingerprint not in (None, by, primary):
-            continue
-        if digest not in _DIGESTS or kind not in _CLASSES:
-            raise _refused(origin, f"the signature is of a kind that is not accepted (digest {digest}, class {kind})")
-        return primary, int(rest[2])
-    if valid:
-        others = ", ".join(rest[9] for rest in valid)
-        raise _refused(origin, f"it is signed by {others}, not by {fingerprint}")
+            others.append(primary)
+        elif fate != "GOODSIG":
+            why.append(f"{_STALE.get(fate, 'gpgv does not say that the signature is good')} (key {by})")
+        elif digest not in _DIGESTS or kind not in _CLASSES:
+            why.append(f"the signature is of a kind that is not accepted (digest {digest}, class {kind})")
+        else:
+            return primary, int(valid[2])
+    if why:
+        raise _refused(origin, "; ".join(why))
+    if others:
+        raise _refused(origin, f"it is signed by {', '.join(others)}, not by {fingerprint}")
     absent = [rest[0] for word, *rest in status if word == "NO_PUBKEY" and rest]
     if absent:
         raise _refused(origin, f"it is signed by {', '.join(absent)}, which is not in the keyring {keyring}")
     if "weak digest" in said or "digest algorithm" in said:
         raise _refused(origin, "the signature is by a digest that can be forged (MD5, SHA-1, RIPEMD-160)")
     raise _refused(origin, "there is no signature that gpgv can read")
+
+
+def _signatures(status: list[list[str]]) -> Iterator[tuple[str, list[str]]]:
+    """Yield of each signature that matches what became of it, and the words of its VALIDSIG.
+
+    GnuPG's DETAILS: NEWSIG begins a signature, one of GOODSIG, EXPSIG, EXPKEYSIG and REVKEYSIG tells its fate, and a
+    VALIDSIG follows any of them. After an EXPSIG gpgv looks at no further one.
+    """
+    fate = ""
+    for word, *rest in status:
+        if word == "NEWSIG":
+            fate = ""
+        elif word == "GOODSIG" or word in _STALE:
+            fate = word
+        elif word == "VALIDSIG" and len(rest) >= 10:
+            yield fate, rest
 
 
 def _refused(origin: str, why: str) -> SignatureError:

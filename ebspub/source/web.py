@@ -16,7 +16,10 @@ MAX_REDIRECTS = 5
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 TRY_AGAIN = frozenset({429, 500, 502, 503, 504})
 ABSENT = frozenset({404, 410})
-ADVICE = "Check the URL in the configuration and the network (http_proxy, https_proxy, no_proxy); nothing was touched."
+#: True before anything is made, and of a source that goes away while a snapshot is filled.
+ADVICE = (
+    "Check the URL in the configuration and the network (http_proxy, https_proxy, no_proxy). Nothing was published."
+)
 
 
 class AbsentError(SourceError):

@@ -109,7 +109,7 @@ def _failed(error: EbspubError, row: Resource) -> Outcome:
             reason = f"snapshot {row.resource_id} takes no blocks any more: {error.message}"
             return Back("lose_snapshot", reason, error.code, error.request_id)
     elif isinstance(error, RemoteError):
-        raise RemoteError(f"the source does not answer: {error.what}") from error
+        raise RemoteError(f"the source does not answer: {error.what}", code="source") from error
     raise error
 
 

@@ -66,7 +66,9 @@ class Populate:
             return Wait(report.phase, progress=progress)
         if isinstance(report, Failed):
             return _failed(job, report)
-        return Done(method.facts(report.facts).model_dump())
+        facts = method.facts(report.facts)
+        _compare(job, facts.sha256)
+        return Done(facts.model_dump())
 
     def overdue(self, job: Job) -> Outcome:
         """A copy that takes too long is given up, builder and volume with it."""
@@ -113,6 +115,20 @@ def _unreachable(job: Job, world: World, builder_id: str, error: RemoteError) ->
     raise error
 
 
+def _compare(job: Job, sha256: str) -> None:
+    """Raise :class:`VerificationError` where the builder has used another artefact than the one that was proved.
+
+    It compares by itself, too: this holds whatever runs there.
+    """
+    source = job.spec.source
+    if source.sha256 is not None and sha256 != source.sha256.lower():
+        raise VerificationError(
+            f"{job.id}: the builder has used an artefact with the SHA-256 {sha256} instead of {source.sha256.lower()}",
+            todo=f"Nothing of it is registered. Look at the source {source.url} and at the builder's image.",
+            code="checksum",
+        )
+
+
 def _failed(job: Job, report: Failed) -> Outcome:
     what = f"{report.phase}: {report.message}"
     if report.code not in FATAL_CODES:
@@ -125,6 +141,8 @@ def _todo(job: Job, report: Failed) -> str:
     source = job.spec.source.url
     if report.code == "builder":
         return f"Take another builder image than {job.spec.builder.image}, or install there what it lacks."
+    if report.code == "too-small":
+        return "Raise volume.size, then `ebspub run`."
     if report.code == "disk-full":
         size = job.spec.builder.root_size
         now = f"now {size} GiB" if size else "now as large as the builder image's"

@@ -93,17 +93,23 @@ def test_killed_while_the_builder_writes_it_is_resumed(publisher: Publisher, dis
 def test_what_the_method_cannot_publish_is_refused_before_anything_is_launched(
     publisher: Publisher, disk: Path, mirror: Path, url: str
 ) -> None:
+    (mirror / "tree/etc").mkdir(parents=True)
+    (mirror / "tree/usr").mkdir()
+    tree, large, gone = mirror / "tree.tar.gz", mirror / "large.qcow2", mirror / "gone.raw"
+    subprocess.run(["tar", "-C", mirror / "tree", "-czf", tree, "etc", "usr"], check=True)
+    large.write_bytes(b"QFI\xfb\0\0\0\3" + bytes(16) + (3 * _GIB).to_bytes(8, "big") + bytes(1000))
+    gone.write_bytes(b"nobody serves it any more")
     calls = len(publisher.cloud.calls(0))
     for artefact, method, said in (
         (disk, "filesystem", "whole disk"),
-        (mirror / "tree.tar.gz", "disk", "tree of files"),
-        (mirror / "tree.tar.gz", "direct", "tree of files"),
+        (tree, "disk", "tree of files"),
+        (tree, "direct", "tree of files"),
+        (large, "disk", "raise volume.size to 3"),
+        (gone, "disk", "the server answers 404"),
     ):
-        if not artefact.exists():
-            (mirror / "tree/etc").mkdir(parents=True)
-            (mirror / "tree/usr").mkdir()
-            subprocess.run(["tar", "-C", mirror / "tree", "-czf", artefact, "etc", "usr"], check=True)
         configure(publisher, artefact, url, method)
+        if artefact is gone:
+            gone.unlink()
         planned = publisher.call("plan")
         assert planned.returncode == 3, planned.stderr
         assert "refuse" in planned.stdout

@@ -106,7 +106,7 @@ def test_a_wrong_checksum_ends_it_and_the_volume_is_not_touched(world: World, sm
 
 
 def test_a_file_that_is_not_there_is_told_at_once(world: World) -> None:
-    report = world.fail(world.task("missing.tar.gz", None), "download")
+    report = world.fail(world.task("missing.tar.gz", None), "gone")
     assert "404" in report.message
     assert [method for method, name, _ in world.server.requests if name == "missing.tar.gz" and method == "GET"] == [
         "GET"

@@ -164,10 +164,19 @@ def test_a_disk_with_a_partition_table_is_refused(world: World, tmp_path: Path) 
     assert "partition table (gpt)" in bad(world, disk, "bad-image")
 
 
-def test_a_qcow2_disk_is_refused(world: World, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("begin", "named"),
+    [
+        (b"QFI\xfb\0\0\0\3", "qcow2"),
+        (b"vhdxfile", "VHDX"),
+        (b"KDMV\1\0\0\0", "VMDK"),
+        (b"# Disk DescriptorFile\n", "descriptor"),
+    ],
+)
+def test_a_disk_in_a_container_is_refused_by_its_name(world: World, tmp_path: Path, begin: bytes, named: str) -> None:
     disk = tmp_path / "disk.img"
-    disk.write_bytes(b"QFI\xfb\0\0\0\3" + bytes(1000))
-    assert "qcow2" in bad(world, disk, "bad-image")
+    disk.write_bytes(begin + bytes(1000))
+    assert named in bad(world, disk, "bad-image")
 
 
 def test_an_image_of_nothing_is_refused(world: World, tmp_path: Path) -> None:

@@ -139,7 +139,15 @@ def test_redirects_in_circles_end(victim: World) -> None:
     ["/$(touch pwned)`touch pwned`;touch pwned", '/"\n-o pwned', "/x' -o pwned '", "//$(touch${IFS}pwned)/", "-o"],
 )
 def test_a_redirect_is_never_part_of_a_command(by: World, place: str) -> None:
-    assert meet(by, leading(place)).code == "download"
+    assert meet(by, leading(place)).code in ("download", "gone")
+
+
+@pytest.mark.parametrize("status", ["404 Not Found", "403 Forbidden"])
+def test_a_last_word_of_the_server_is_one_for_every_builder(by: World, status: str) -> None:
+    report = meet(by, raw(f"HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n".encode()))
+    assert (report.code, report.message) == ("gone", f"the server answered {status[:3]}")
+    assert report.code in FATAL_CODES
+    assert asked(by) == 1
 
 
 WRONG: dict[str, tuple[Callable[[], Body], str, str]] = {

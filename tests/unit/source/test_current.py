@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import http.server
 import threading
@@ -43,12 +44,17 @@ def mirror(tmp_path: Path) -> Path:
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):
     listing = True
+    #: What is answered for a file that is not there.
+    absent = 404
 
     def do_GET(self) -> None:
         if self.path.endswith("/") and not self.listing:
             self.send_error(403)
         else:
             super().do_GET()
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        super().send_error(self.absent if code == 404 else code, message, explain)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class names it so
         pass
@@ -60,7 +66,13 @@ def root(mirror: Path, request: pytest.FixtureRequest) -> Iterator[str]:
     if request.param == "path":
         yield str(mirror)
         return
-    handler = type("Handler", (_Quiet,), {"listing": request.param == "http"})
+    with serving(mirror, listing=request.param == "http") as url:
+        yield url
+
+
+@contextlib.contextmanager
+def serving(mirror: Path, **answers: object) -> Iterator[str]:
+    handler = type("Handler", (_Quiet,), answers)
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(handler, directory=str(mirror)))
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
@@ -121,6 +133,23 @@ def test_an_incomplete_serial_is_passed_over(mirror: Path, tmp_path: Path) -> No
     assert found(str(mirror), tmp_path) == "20240501"
     own = 'url = "{root}/noble/{{serial}}/noble-{{arch}}.img"\n'  # no list is asked for
     assert found(str(mirror), tmp_path, own) == "20240501"
+
+
+def test_a_server_that_shows_no_key_that_is_not_there_has_incomplete_serials_too(
+    mirror: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    suite = mirror / "noble"
+    publish(suite / "20240502", "amd64")  # listed, and not there
+    (suite / "20240503").mkdir()  # no list yet
+    with serving(mirror, absent=403) as url:
+        with pytest.raises(SourceError, match=r"/noble/: no serial can be read: .*/20240503/SHA256SUMS: .* 403"):
+            found(url, tmp_path)
+        caplog.clear()
+        publish(suite / "20240501", "amd64", "arm64")
+        assert found(url, tmp_path) == "20240501"
+    told = [record.getMessage() for record in caplog.records]
+    assert [line.split()[1] for line in told] == ["20240503", "20240502"]
+    assert all(line.endswith("the server answers 403") for line in told)
 
 
 def test_nothing_complete_is_told(mirror: Path, root: str, tmp_path: Path) -> None:

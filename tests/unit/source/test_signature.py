@@ -125,6 +125,30 @@ def test_a_good_signature_does_not_outweigh_a_bad_one(keys: dict[str, Publisher]
     assert verify(SUMS, good.signed() + other.signed(), keyring=good.keyring, origin="x").signer
 
 
+def test_while_keys_are_rolled_over_one_good_signature_suffices(keys: dict[str, Publisher], tmp_path: Path) -> None:
+    good, old, revoked = keys["good"], keys["old"], keys["revoked"]
+    ring = tmp_path / "ring.gpg"
+    ring.write_bytes(b"".join(Path(each.keyring).read_bytes() for each in (old, revoked, good)))
+    stale = {
+        "expired": old.signed(*LONG_AGO),
+        "revoked": revoked.sums.with_name("SHA256SUMS.gpg").read_bytes(),
+    }
+    for fingerprint in (None, good.signer.fingerprint):
+        for signature in stale.values():
+            for both in (good.signed() + signature, signature + good.signed()):
+                found = verify(SUMS, both, keyring=str(ring), fingerprint=fingerprint, origin="x")
+                assert found.signer == good.signer.fingerprint
+    # The pinned key is the one that must be good: another's good signature does not help an expired or revoked one.
+    for fate, key in (("expired", old), ("revoked", revoked)):
+        for both in (good.signed() + stale[fate], stale[fate] + good.signed()):
+            assert fate in refused(SUMS, both, str(ring), key.signer.fingerprint)
+    # What does not match is no matter of age.
+    (tmp_path / "another").write_bytes(b"something else\n")
+    wrong = old.signer.sign(tmp_path / "another", *LONG_AGO).read_bytes()
+    for both in (good.signed() + wrong, wrong + good.signed()):
+        assert "was changed" in refused(SUMS, both, str(ring))
+
+
 def test_a_keyring_that_is_none_is_told(tmp_path: Path, keys: dict[str, Publisher]) -> None:
     assert "cannot be read" in refused(SUMS, b"", str(tmp_path / "nowhere"))
     (tmp_path / "text").write_text("keys\n")
