@@ -40,8 +40,6 @@ find_volume() {
 # What is missing is said before anything is written; the tools of a file system are known only when it is there.
 need_tools() {
   command -v python3 >/dev/null 2>&1 || fail builder "the builder has no python3, which writes disks: install python3 on its image"
-  python3 -I -S -c 'import sys; sys.exit(sys.version_info < (3, 8))' ||
-    fail builder "the builder's python3 is older than 3.8: use a newer image for builders"
   [ "$grow" = yes ] || return 0
   [ -b "$device" ] || fail builder "without a block device nothing can grow: the builder's login user needs sudo, or set grow = false"
   command -v sfdisk >/dev/null 2>&1 ||
@@ -54,6 +52,7 @@ disk() {
   status=0
   python3 -I -S disk.pyz "$@" || status=$?
   [ "$status" -ne 0 ] || return 0
+  [ "$status" -ne 4 ] || fail builder "the builder's python3 is older than 3.8: use a newer image for builders"
   read -r code message <refused 2>/dev/null || fail script "disk.pyz $1 ended with exit status $status"
   fail "$code" "$message"
 }
@@ -73,10 +72,7 @@ write_disk() {
   progressing write
   printf '%s\n' "$url" | disk pour "$device" "$virtualization" "$sha256" "$download_tries" "$download_pause" "$download_seconds" ||
     exit 1 # it is a subshell that has failed
-  if [ -e image ]; then
-    progressing convert
-    disk convert "$device"
-  fi
+  rm -f image
 }
 
 # need_tool PROGRAM PACKAGE
@@ -86,8 +82,7 @@ need_tool() {
 }
 
 read_layout() {
-  disk layout "$device" >layout.read
-  read -r table number start sectors room <layout.read || fail io "the volume's partitions cannot be read"
+  read -r table number start sectors room <layout || fail io "the volume's partitions cannot be read"
 }
 
 grow_root() {
@@ -108,7 +103,9 @@ grow_root() {
   if [ "$room" = yes ]; then
     printf ',+\n' | patiently sfdisk --quiet --force --no-reread --no-tell-kernel -N "$number" "$device" >&2 ||
       fail io "the partition cannot grow: sfdisk ended with exit status $?"
-    read_layout
+    sfdisk --dump "$device" >layout.grown || fail io "the volume's partitions cannot be read"
+    sectors=$(sed -nE "s/^[^ ]+ : start= *$start, size= *([0-9]+),.*/\1/p" layout.grown)
+    [ -n "$sectors" ] || fail io "the partition that grew is not where it was"
   fi
   attach_part "$start" "$sectors"
   root=$part
@@ -179,7 +176,7 @@ flush_volume() {
 }
 
 main() {
-  rm -f facts log.* found refused poured image
+  rm -f facts log.* found refused poured layout image
   cleanup
   find_volume
   need_tools
@@ -188,9 +185,7 @@ main() {
   write_disk
   flush_volume
   progressing verify
-  disk verify "$device"
-  phase table
-  disk relocate "$device"
+  disk prove "$device"
   grown=no
   fs_type=
   [ "$grow" != yes ] || grow_root

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import os
 import shutil
 import subprocess
 import threading
@@ -12,6 +11,8 @@ from contextlib import suppress
 from typing import IO, Final, Protocol, cast
 
 from ebspub.errors import EbspubError, JobError
+from ebspub.populate.imaging.container import Container
+from ebspub.populate.imaging.refusal import Refusal
 
 try:
     # ISA-L unpacks several times as fast as zlib, holes above all, and asks for no second process and no pipe.
@@ -240,32 +241,31 @@ def _opened(*pipes: IO[bytes] | None) -> list[IO[bytes]]:
     return found
 
 
-class File(_Reading):
-    """An open file, whose holes are passed over."""
+class Served(_Reading):
+    """The disk in a container, whose holes are passed over; the artefact it comes from is at its end."""
 
-    def __init__(self, file: IO[bytes]) -> None:
+    def __init__(self, disk: Container, file: IO[bytes], outer: Stream) -> None:
         super().__init__()
+        self._disk = disk
         self._file = file
-        self._number = file.fileno()
-        os.lseek(self._number, 0, os.SEEK_SET)
-        self._size = os.fstat(self._number).st_size
+        self._outer = outer
 
     def hole(self) -> int:
-        if self._ahead:
-            return 0
-        here = os.lseek(self._number, 0, os.SEEK_CUR)
-        try:
-            data = os.lseek(self._number, here, os.SEEK_DATA)
-        except OSError:  # nothing but a hole up to the end
-            data = self._size
-        os.lseek(self._number, here, os.SEEK_SET)
-        return data - here
+        return 0 if self._ahead else self._disk.hole()
 
     def skip(self, count: int) -> None:
-        os.lseek(self._number, count, os.SEEK_CUR)
+        self._disk.skip(count)
+
+    def finish(self) -> None:
+        """All of it was proved before it was read."""
 
     def close(self) -> None:
+        self._disk.close()
         self._file.close()
+        self._outer.close()
 
     def _read(self, view: memoryview) -> int:
-        return os.readv(self._number, [view])
+        try:
+            return self._disk.readinto(view)
+        except Refusal as error:
+            raise _unsound(f"disk in a container: {error.message}") from error

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final, Generic, TypeVar
 
-from ebspub.populate.imaging.artefact import Refusal
+from ebspub.populate.imaging.refusal import Refusal
 from ebspub.populate.imaging.streams import Stream
 
 B = TypeVar("B")
@@ -186,52 +186,70 @@ class Pouring:
         self._volume = volume
         self._reach = reach
         self._reached = 0
+        self._crew = _Crew(self._write, lambda: bytearray(BLOCK))
         self.found: dict[int, bytes] = {}
         self.size = 0
         self.written = 0
         self._lock = threading.Lock()
+        self._fresh: list[int] = []
 
     def pour(self, stream: Stream) -> None:
         """Write the disk that ``stream`` is. Raises :class:`Refusal`."""
-        crew = _Crew(self._write, lambda: bytearray(BLOCK))
         index = 0
+        buffer = self._crew.take()
         try:
             while True:
-                buffer = crew.take()
-                filled = stream.fill(memoryview(buffer))
-                # The footer of a VHD of fixed size is not of the disk.
-                if filled < BLOCK and filled >= 512 and buffer[filled - 512 : filled - 504] == b"conectix":
-                    filled -= 512
-                if index * BLOCK + filled > self._volume.size:
-                    raise Refusal("too-small", f"the volume has {self._volume.size} bytes, the disk has more")
-                if filled < BLOCK:
-                    buffer[filled:] = bytes(BLOCK - filled)
+                holes = stream.hole() // BLOCK
+                if holes:
+                    stream.skip(holes * BLOCK)
+                    index += holes
+                filled = self._filled(stream, buffer)
                 self.size = index * BLOCK + filled
-                if not filled:
-                    break
-                if self.size > self._reached:
-                    self._reached = self.size + _AHEAD
-                    self._reach(self._reached)
-                crew.put(index, buffer)
-                index += 1
+                if self.size > self._volume.size:
+                    raise Refusal("too-small", f"the volume has {self._volume.size} bytes, the disk has more")
+                # Zeros are told here, where they are still in the processor's cache, and nobody else hears of them.
+                if not buffer.startswith(_ZEROS):
+                    self._announce()
+                    self._crew.put(index, buffer)
+                    buffer = self._crew.take()
                 if filled < BLOCK:
                     break
-            crew.finish()
+                index += 1
+            self._crew.finish()
         finally:
-            crew.stop()
+            self._crew.stop()
+
+    def _filled(self, stream: Stream, buffer: bytearray) -> int:
+        """Fill a buffer, with zeros behind the end; return the bytes that are the disk's."""
+        with memoryview(buffer) as view:
+            filled = stream.fill(view)
+        # The footer of a VHD of fixed size is not of the disk.
+        if filled < BLOCK and filled >= 512 and buffer[filled - 512 : filled - 504] == b"conectix":
+            filled -= 512
+        if filled < BLOCK:
+            buffer[filled:] = bytes(BLOCK - filled)
+        return filled
+
+    def _announce(self) -> None:
+        if self.size > self._reached:
+            self._reached = self.size + _AHEAD
+            self._reach(self._reached)
 
     def _write(self, index: int, block: bytearray) -> None:
         at = index * BLOCK
-        if not block.startswith(_ZEROS):
-            self.found[index] = hashlib.sha256(block).digest()
-            view = memoryview(block)
-            count = 0
-            for start, page_end in runs(block):
-                end = min(page_end, self._volume.size - at)
-                self._volume.write(view[start:end], at + start)
-                count += end - start
-            view.release()
-            with self._lock:
-                self.written += count
-        if index % _BATCH == _BATCH - 1:
-            self._volume.begin((index + 1 - _BATCH) * BLOCK, _BATCH * BLOCK)
+        self.found[index] = hashlib.sha256(block).digest()
+        view = memoryview(block)
+        count = 0
+        for start, page_end in runs(block):
+            end = min(page_end, self._volume.size - at)
+            self._volume.write(view[start:end], at + start)
+            count += end - start
+        view.release()
+        with self._lock:
+            self.written += count
+            self._fresh.append(index)
+            fresh = self._fresh
+            if len(fresh) < _BATCH:
+                return
+            self._fresh = []
+        self._volume.begin(min(fresh) * BLOCK, (max(fresh) + 1 - min(fresh)) * BLOCK)
