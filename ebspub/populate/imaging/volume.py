@@ -9,10 +9,12 @@ import queue
 import struct
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from typing import Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from ebspub.populate.imaging.refusal import Refusal
-from ebspub.populate.imaging.streams import Stream
+
+if TYPE_CHECKING:
+    from ebspub.populate.imaging.streams import Stream
 
 B = TypeVar("B")
 #: Bytes of a block: that of EBS snapshots, so that all methods' digests are of the same.
@@ -24,8 +26,10 @@ _ZERO_SHA256: Final = hashlib.sha256(_ZEROS).digest()
 _PAGE: Final = bytes(PAGE)
 _WORKERS: Final = 2
 _BUFFERS: Final = 12
-#: Blocks after which the kernel is told to begin writing.
+#: Blocks after which the kernel is told to begin writing, and batches of them after which the volume is flushed, while
+#: more is unpacked: there is little to wait for at the end then.
 _BATCH: Final = 32
+_FLUSHED: Final = 4
 #: Bytes by which the record of how far was written runs ahead.
 _AHEAD: Final = 256 * 1024 * 1024
 
@@ -82,6 +86,10 @@ class Volume:
         """Let the kernel begin to write a range."""
         os.posix_fadvise(self._fd, at, count, os.POSIX_FADV_DONTNEED)
 
+    def settle(self) -> None:
+        """Wait until what was written so far is on the volume."""
+        os.fdatasync(self._fd)
+
     def scour(self, reach: int, count: Callable[[int], None]) -> int:
         """Make zeros of the first ``reach`` bytes where they are not; return how many bytes were written."""
         written = 0
@@ -132,8 +140,8 @@ class _Crew(Generic[B]):
 
     def __init__(self, work: Callable[[int, B], None], make: Callable[[], B]) -> None:
         self._work = work
-        self._free: queue.Queue[B] = queue.Queue()
-        self._todo: queue.Queue[tuple[int, B] | None] = queue.Queue()
+        self._free: queue.SimpleQueue[B] = queue.SimpleQueue()
+        self._todo: queue.SimpleQueue[tuple[int, B] | None] = queue.SimpleQueue()
         self._error: Exception | None = None
         for _ in range(_BUFFERS):
             self._free.put(make())
@@ -192,6 +200,9 @@ class Pouring:
         self.written = 0
         self._lock = threading.Lock()
         self._fresh: list[int] = []
+        self._batches = 0
+        self._settling = threading.Thread()
+        self._failed: OSError | None = None
 
     def pour(self, stream: Stream) -> None:
         """Write the disk that ``stream`` is. Raises :class:`Refusal`."""
@@ -218,6 +229,10 @@ class Pouring:
             self._crew.finish()
         finally:
             self._crew.stop()
+        if self._settling.is_alive():
+            self._settling.join()
+        if self._failed is not None:
+            raise Refusal("io", f"the volume: {self._failed.strerror}")
 
     def _filled(self, stream: Stream, buffer: bytearray) -> int:
         """Fill a buffer, with zeros behind the end; return the bytes that are the disk's."""
@@ -252,4 +267,14 @@ class Pouring:
             if len(fresh) < _BATCH:
                 return
             self._fresh = []
+            self._batches += 1
+            if self._batches % _FLUSHED == 0 and not self._settling.is_alive():
+                self._settling = threading.Thread(target=self._settle, daemon=True)
+                self._settling.start()
         self._volume.begin(min(fresh) * BLOCK, (max(fresh) + 1 - min(fresh)) * BLOCK)
+
+    def _settle(self) -> None:
+        try:
+            self._volume.settle()
+        except OSError as error:  # the kernel tells it once
+            self._failed = error
