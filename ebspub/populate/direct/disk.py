@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Final, Protocol
+from typing import IO, Final, Protocol
 
 from ebspub.errors import EbspubError, JobError, VerificationError
 from ebspub.populate.direct.download import Download
-from ebspub.populate.direct.streams import Decoded, Inflated, Pulled, Served, Stream
+from ebspub.populate.direct.streams import Decoded, Inflated, Pulled, Raw, Served, Stream
 from ebspub.populate.imaging import container
 from ebspub.populate.imaging.refusal import Refusal
 from ebspub.source import formats
@@ -103,19 +103,6 @@ def _compare(spec: JobSpec, download: Download) -> None:
         )
 
 
-class _Bytes(io.RawIOBase):
-    """A stream as a file that can only be read on."""
-
-    def __init__(self, stream: Stream) -> None:
-        self._stream = stream
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        return self._stream.readinto(memoryview(buffer).cast("B"))
-
-
 class _Member(Pulled):
     """The image in a tar; its end is the tar's, which must hold no second image."""
 
@@ -161,7 +148,7 @@ def _member(stream: Stream) -> Stream:
     with _sound_tar():
         # There is nothing to close: a stream that is only read.
         tar = tarfile.open(  # noqa: SIM115
-            fileobj=io.BufferedReader(_Bytes(stream), _COPY), mode="r|", bufsize=_COPY
+            fileobj=io.BufferedReader(Raw(stream), _COPY), mode="r|", bufsize=_COPY
         )
         found = _images(tar)
     if found is None:
