@@ -1,9 +1,9 @@
 """The whole-disk image written to the volume as it is, and made to fill it.
 
 The builder streams: download, decompress, write, in one go and without a copy between them; blocks of zeros are never
-written (a new EBS volume reads as zeros). What needs random access (qcow2, VMDK, VHD) is kept as a file, and qemu-img
-converts it. The work is a Python program that is sent along (:mod:`ebspub.populate.imaging`), with shell around it
-(`disk.sh`).
+written (a new EBS volume reads as zeros). What needs random access (qcow2, VMDK, VHD) is kept as a file, and streamed
+from there by qemu-nbd. The work is a Python program that is sent along (:mod:`ebspub.populate.imaging`), with shell
+around it (`disk.sh`).
 """
 
 from __future__ import annotations
@@ -29,10 +29,22 @@ _MODULES: Final = (
     "ebspub/errors.py",
     "ebspub/source/formats.py",
     "ebspub/populate/direct/gpt.py",
-    *(f"ebspub/populate/imaging/{name}.py" for name in ("artefact", "streams", "volume", "qemu", "table", "program")),
+    *(
+        f"ebspub/populate/imaging/{name}.py"
+        for name in (
+            *("artefact", "container", "libraries", "nbd", "notes", "pour", "program", "prove", "refusal", "streams"),
+            *("table", "volume"),
+        )
+    ),
 )
 _PACKAGES: Final = ("ebspub", "ebspub/source", "ebspub/populate", "ebspub/populate/direct", "ebspub/populate/imaging")
-_MAIN: Final = "from ebspub.populate.imaging.program import main\n\nmain()\n"
+#: What any Python of the last twenty years understands, up to where it knows that it is too old.
+_MAIN: Final = """import sys
+if sys.version_info < (3, 8):
+    sys.exit(4)
+from ebspub.populate.imaging.program import main
+main()
+"""
 
 
 class DiskMethod:

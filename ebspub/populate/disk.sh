@@ -26,8 +26,6 @@ find_volume() {
 # What is missing is said before anything is written; the tools of a file system are known only when it is there.
 need_tools() {
   command -v python3 >/dev/null 2>&1 || fail builder "the builder has no python3, which writes disks: install python3 on its image"
-  python3 -I -S -c 'import sys; sys.exit(sys.version_info < (3, 8))' ||
-    fail builder "the builder's python3 is older than 3.8: use a newer image for builders"
   [ "$grow" = yes ] || return 0
   [ -b "$device" ] || fail builder "without a block device nothing can grow: the builder's login user needs sudo, or set grow = false"
   command -v sfdisk >/dev/null 2>&1 ||
@@ -40,6 +38,7 @@ disk() {
   status=0
   python3 -I -S disk.pyz "$@" || status=$?
   [ "$status" -ne 0 ] || return 0
+  [ "$status" -ne 4 ] || fail builder "the builder's python3 is older than 3.8: use a newer image for builders"
   read -r code message <refused 2>/dev/null || fail script "disk.pyz $1 ended with exit status $status"
   fail "$code" "$message"
 }
@@ -59,10 +58,7 @@ write_disk() {
   progressing write
   printf '%s\n' "$url" | disk pour "$device" "$virtualization" "$sha256" "$download_tries" "$download_pause" "$download_seconds" ||
     exit 1 # it is a subshell that has failed
-  if [ -e image ]; then
-    progressing convert
-    disk convert "$device"
-  fi
+  rm -f image
 }
 
 # need_tool PROGRAM PACKAGE
@@ -72,8 +68,7 @@ need_tool() {
 }
 
 read_layout() {
-  disk layout "$device" >layout.read
-  read -r table number start sectors room <layout.read || fail io "the volume's partitions cannot be read"
+  read -r table number start sectors room <layout || fail io "the volume's partitions cannot be read"
 }
 
 grow_root() {
@@ -94,7 +89,9 @@ grow_root() {
   if [ "$room" = yes ]; then
     printf ',+\n' | patiently sfdisk --quiet --force --no-reread --no-tell-kernel -N "$number" "$device" >&2 ||
       fail io "the partition cannot grow: sfdisk ended with exit status $?"
-    read_layout
+    sfdisk --dump "$device" >layout.grown || fail io "the volume's partitions cannot be read"
+    sectors=$(sed -nE "s/^[^ ]+ : start= *$start, size= *([0-9]+),.*/\1/p" layout.grown)
+    [ -n "$sectors" ] || fail io "the partition that grew is not where it was"
   fi
   attach_part "$start" "$sectors"
   root=$part
@@ -152,11 +149,9 @@ btrfs_grow() {
   btrfs check --readonly "$1" >log.btrfs 2>&1 || fail verify "the root file system is not clean: btrfs check ended with exit status $?"
 }
 
-# The program's words are not to be trusted with ours: every fact is one line, and `fact` makes it printable.
+# What the program says of the disk is as printable as what `fact` says, and as long at most.
 tell_found() {
-  while IFS='=' read -r key value; do
-    fact "$key" "$value"
-  done <found
+  tr -c ' -~\n' ' ' <found | cut -c -1000 >>facts || fail io "cannot write facts"
 }
 
 flush_volume() {
@@ -165,7 +160,7 @@ flush_volume() {
 }
 
 main() {
-  rm -f facts log.* found refused poured image
+  rm -f facts log.* found refused poured layout image
   cleanup
   find_volume
   need_tools
@@ -174,9 +169,7 @@ main() {
   write_disk
   flush_volume
   progressing verify
-  disk verify "$device"
-  phase table
-  disk relocate "$device"
+  disk prove "$device"
   grown=no
   fs_type=
   [ "$grow" != yes ] || grow_root

@@ -1,27 +1,33 @@
-"""From the artefact to the disk in it: decompressed, taken out of a tar, turned into a raw disk where it must be."""
+"""From the artefact to the disk in it: decompressed, taken out of a tar, read out of a container."""
 
 from __future__ import annotations
 
+import fcntl
 import io
-import json
 import os
 import shutil
-import subprocess
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Final, Protocol
+from typing import IO, Final, Protocol
 
 from ebspub.errors import EbspubError, JobError, VerificationError
 from ebspub.populate.direct.download import Download
-from ebspub.populate.direct.streams import Decoded, File, Inflated, Pulled, Stream
+from ebspub.populate.direct.streams import Decoded, Inflated, Pulled, Raw, Served, Stream
+from ebspub.populate.imaging import container
+from ebspub.populate.imaging.refusal import Refusal
 from ebspub.source import formats
 from ebspub.spec import JobSpec
 
 _COPY: Final = 1024 * 1024
+#: What to do where a container is refused, by the code of the refusal.
+_TODO: Final = {
+    "bad-image": "Look at the source: it is damaged, or not what it begins like, or does not stand for itself.",
+    "too-small": "Raise volume.size, then `ebspub run`.",
+}
 
 
 @dataclass
@@ -63,7 +69,7 @@ def opened(spec: JobSpec, download: Download, folder: Path, alive: Callable[[], 
             stream = _member(stream)
             content = formats.kind(stream.head(formats.LOOK))
         if content in formats.CONTAINERS:
-            stream = _converted(stream, content, spec, download, folder, alive)
+            stream = _served(stream, content, spec, download, folder, alive)
             content = formats.kind(stream.head(formats.LOOK))
         _acceptable(spec, content)
     except BaseException:
@@ -95,19 +101,6 @@ def _compare(spec: JobSpec, download: Download) -> None:
             todo="It was tampered with, cut off, or replaced: nothing of it is registered. Look at the source.",
             code="checksum",
         )
-
-
-class _Bytes(io.RawIOBase):
-    """A stream as a file that can only be read on."""
-
-    def __init__(self, stream: Stream) -> None:
-        self._stream = stream
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        return self._stream.readinto(memoryview(buffer).cast("B"))
 
 
 class _Member(Pulled):
@@ -155,7 +148,7 @@ def _member(stream: Stream) -> Stream:
     with _sound_tar():
         # There is nothing to close: a stream that is only read.
         tar = tarfile.open(  # noqa: SIM115
-            fileobj=io.BufferedReader(_Bytes(stream), _COPY), mode="r|", bufsize=_COPY
+            fileobj=io.BufferedReader(Raw(stream), _COPY), mode="r|", bufsize=_COPY
         )
         found = _images(tar)
     if found is None:
@@ -175,115 +168,58 @@ def _images(tar: tarfile.TarFile) -> tarfile.TarInfo | None:
     return None
 
 
-def _converted(
+def _served(
     stream: Stream, content: str, spec: JobSpec, download: Download, folder: Path, alive: Callable[[], None]
 ) -> Stream:
-    """Return the raw disk in a container that needs random access: the whole is copied, proved and converted first."""
-    if shutil.which("qemu-img") is None:
+    """Return the disk in a container that needs random access: the whole is kept and proved first, then read."""
+    if program := container.missing():
         raise JobError(
-            f"the source is {content}, and this host has no qemu-img",
-            todo="Install qemu-img (qemu-utils) on this host, then `ebspub resume`.",
+            f"the source is {content}, and this host has no {program}",
+            todo=f"Install {program} (qemu-utils) on this host, then `ebspub resume`.",
             code="no-decoder",
         )
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=folder) as whole:
+    whole = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 - the stream that is returned closes it
+    try:
         _room(folder, download.total, spec)
         piece = memoryview(bytearray(_COPY))
         while got := stream.readinto(piece):
             alive()
-            whole.write(piece[:got])
-        whole.flush()
+            left = piece[:got]
+            while left:
+                left = left[whole.write(left) :]
         stream.finish()
         _compare(spec, download)
-        size = _looked(whole, formats.CONTAINERS[content], spec, alive)
-        _room(folder, size.allocated, spec)
-        raw = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - the stream that is returned closes it
-        try:
-            os.truncate(raw.fileno(), size.virtual)
-            _qemu_img(
-                [whole, raw], alive,
-                "convert", "-n", "--target-is-zero", "-S", "64k", "-f", formats.CONTAINERS[content], "-O", "raw",
-            )  # fmt: skip
-            return _Raw(raw, stream)
-        except BaseException:
-            raw.close()
-            raise
+        return Served(_container(whole, content, spec, folder, alive), whole, stream)
+    except BaseException:
+        whole.close()
+        raise
 
 
-class _Raw(File):
-    """A converted disk; the stream that it came from is at its end."""
-
-    def __init__(self, file: IO[bytes], outer: Stream) -> None:
-        super().__init__(file)
-        self._outer = outer
-
-    def finish(self) -> None:
-        """All of it was proved before it was converted."""
-
-    def close(self) -> None:
-        super().close()
-        self._outer.close()
-
-
-@dataclass(frozen=True)
-class _Size:
-    virtual: int
-    allocated: int
-
-
-def _looked(whole: IO[bytes], kind: str, spec: JobSpec, alive: Callable[[], None]) -> _Size:
-    """Return the sizes of the disk in a container that stands for itself: it must not name other files of this host."""
-    info = json.loads(_qemu_img([whole], alive, "info", "--output=json", "-f", kind))
-    # A container can name any file of this host as its backing or data file, and would publish it.
-    format_specific = info.get("format-specific", {}).get("data", {})
-    if info.get("backing-filename") or format_specific.get("data-file") or len(format_specific.get("extents", ())) > 1:
-        raise JobError(f"the source names other files beside itself ({kind})", code="bad-image")
-    volume = spec.volume.size * 1024**3
-    if info["virtual-size"] > volume:
+def _container(
+    whole: IO[bytes], content: str, spec: JobSpec, folder: Path, alive: Callable[[], None]
+) -> container.Container:
+    # The shell that starts the server has no use for small numbers but its own.
+    number = fcntl.fcntl(whole, fcntl.F_DUPFD_CLOEXEC, 10)
+    try:
+        volume = spec.volume.size * 1024**3
+        return container.Container(f"/dev/fd/{number}", content, str(folder), volume, (number,), alive)
+    except Refusal as error:
         raise JobError(
-            f"the disk of {info['virtual-size']} bytes does not fit a volume of {volume} bytes",
-            todo="Raise volume.size, then `ebspub run`.",
-            code="too-small",
-        )
-    measured = json.loads(_qemu_img([whole], alive, "measure", "--output=json", "-O", "raw", "-f", kind))
-    return _Size(info["virtual-size"], min(measured["required"], info["virtual-size"]))
+            f"the source {spec.source.url}: {error.message}", todo=_TODO[error.code], code=error.code
+        ) from error
+    finally:
+        os.close(number)
 
 
 def _room(folder: Path, needed: int, spec: JobSpec) -> None:
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise JobError(
-            f"{spec.job_id}: {folder} has {free} bytes free, and {needed} are needed to convert the source",
+            f"{spec.job_id}: {folder} has {free} bytes free, and {needed} are needed to keep the source",
             todo="Free disk space or move the state folder, then `ebspub resume`; raw images need none.",
             code="no-room",
         )
-
-
-def _qemu_img(files: list[IO[bytes]], alive: Callable[[], None], *words: str) -> bytes:
-    numbers = [file.fileno() for file in files]
-    command = ["qemu-img", *words, *(f"/dev/fd/{number}" for number in numbers)]
-    with subprocess.Popen(command, pass_fds=numbers, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        try:
-            told, said = _waited(process, alive)
-        except BaseException:
-            process.kill()
-            raise
-    if process.returncode != 0:
-        lines = said.decode("utf-8", "replace").strip().splitlines()
-        raise JobError(
-            f"qemu-img {words[0]}: {lines[-1] if lines else f'exit status {process.returncode}'}",
-            todo="Look at the source: it is damaged, or not what it begins like.",
-            code="bad-image",
-        )
-    return told
-
-
-def _waited(process: subprocess.Popen[bytes], alive: Callable[[], None]) -> tuple[bytes, bytes]:
-    while True:
-        try:
-            return process.communicate(timeout=0.2)
-        except subprocess.TimeoutExpired:
-            alive()
 
 
 class Buffers(Protocol):

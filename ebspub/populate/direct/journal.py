@@ -7,6 +7,7 @@ A block is *entered* before it is hashed and put, and *left* when it is on recor
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -71,16 +72,22 @@ class Journal:
         """A block was put."""
         with self._changed:
             self.sent[index] = self._new_sent[index] = digest
-            self._changed.notify_all()
+            self._tell()
 
     def same(self, index: int, digest: bytes) -> None:
         """A block is the parent's."""
         with self._changed:
             if self.unchanged.get(index) != digest:
                 self.unchanged[index] = self._new_same[index] = digest
-                self._changed.notify_all()
+                self._tell()
                 return
         self._left(1)
+
+    def _tell(self) -> None:
+        """Wake the thread that records, if it has something to do now: each time is one that a put waits for."""
+        new = len(self._new_sent) + len(self._new_same)
+        if self._finishing or new == 1 or new >= WINDOW // 2:
+            self._changed.notify_all()
 
     def _left(self, count: int) -> None:
         with self._changed:
@@ -103,9 +110,10 @@ class Journal:
 
     def _wait(self) -> bool:
         """Wait until there is something to record, or the lease is to be looked at; False where all is done."""
-        waited = 0.0
+        began = time.monotonic()
         with self._changed:
             while True:
+                waited = time.monotonic() - began
                 new = len(self._new_sent) + len(self._new_same)
                 if self._finishing and (self._inside == new or (self._halted() and waited >= _GRACE)):
                     return new > 0
@@ -113,6 +121,4 @@ class Journal:
                     return True
                 if waited >= _LEASE:
                     return True
-                step = _SOON if new or self._finishing else _LOOK
-                self._changed.wait(step)
-                waited += step
+                self._changed.wait(_SOON if new or self._finishing else _LOOK)

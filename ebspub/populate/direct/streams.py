@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import fcntl
-import os
+import gzip
+import io
 import shutil
 import subprocess
 import threading
+import zlib
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import IO, Final, Protocol, cast
+from typing import IO, Any, Final, Protocol
 
 from ebspub.errors import EbspubError, JobError
+from ebspub.populate.imaging.container import Container
+from ebspub.populate.imaging.refusal import Refusal
 
 try:
     # ISA-L unpacks several times as fast as zlib, holes above all, and asks for no second process and no pipe.
-    from isal import isal_zlib as zlib
+    from isal import igzip, isal_zlib
+
+    _GZIP: Any = igzip.GzipFile
+    _DAMAGE: Any = (isal_zlib.error, zlib.error)
 except ImportError:  # a processor for which there is none
-    import zlib  # type: ignore[no-redef]
+    _GZIP, _DAMAGE = gzip.GzipFile, (zlib.error,)
 
 #: Decoders by content: the fastest first, with all processors where the format allows. Not gzip's: it cannot be
 #: unpacked by several processors, and in this process it takes a third of what a program and two pipes do.
@@ -27,10 +34,8 @@ DECODERS: Final[dict[str, tuple[tuple[str, ...], ...]]] = {
     "bzip2": (("lbzip2", "-dc"), ("pbzip2", "-dc"), ("bzip2", "-dc")),
 }
 _PIPE = 1024 * 1024
-#: What zlib raises; isal's types call the class an instance.
-_UNSOUND: Final = cast("type[Exception]", zlib.error)
-#: zlib: with a gzip header, the largest window.
-_GZIP = 31
+#: What is raised for what is no gzip, is damaged, or cut off.
+_UNSOUND: Final[tuple[type[Exception], ...]] = (gzip.BadGzipFile, EOFError, *_DAMAGE)
 _PIECE = 256 * 1024
 
 
@@ -121,9 +126,8 @@ class Inflated(_Reading):
     def __init__(self, source: Stream) -> None:
         super().__init__()
         self._source = source
-        self._packed = memoryview(bytearray(_PIECE))
-        self._left = b""
-        self._member = zlib.decompressobj(_GZIP)
+        # It unpacks into the caller's buffer, and needs none of its own.
+        self._file: IO[bytes] = _GZIP(fileobj=Raw(source), mode="rb")
 
     def finish(self) -> None:
         super().finish()
@@ -133,28 +137,23 @@ class Inflated(_Reading):
         self._source.close()
 
     def _read(self, view: memoryview) -> int:
-        while True:
-            if not self._left and (got := self._source.readinto(self._packed)):
-                self._left = bytes(self._packed[:got])
-            if self._member.eof:
-                self._left = self._left.lstrip(b"\0")
-                if self._left:
-                    self._member = zlib.decompressobj(_GZIP)
-            if not self._left:
-                return self._at_the_end()
-            try:
-                out = self._member.decompress(self._left, len(view))
-            except _UNSOUND as error:
-                raise _unsound(f"gzip data: {error}") from error
-            self._left = self._member.unused_data if self._member.eof else self._member.unconsumed_tail
-            if out:
-                view[: len(out)] = out
-                return len(out)
+        try:
+            return int(self._file.readinto(view))  # type: ignore[attr-defined]
+        except _UNSOUND as error:
+            raise _unsound(f"gzip data: {error}") from error
 
-    def _at_the_end(self) -> int:
-        if not self._member.eof:
-            raise _unsound("gzip data: it ends too early")
-        return 0
+
+class Raw(io.RawIOBase):
+    """A stream as a file that can only be read on."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        return self._stream.readinto(memoryview(buffer).cast("B"))
 
 
 def _unsound(what: str) -> JobError:
@@ -240,32 +239,31 @@ def _opened(*pipes: IO[bytes] | None) -> list[IO[bytes]]:
     return found
 
 
-class File(_Reading):
-    """An open file, whose holes are passed over."""
+class Served(_Reading):
+    """The disk in a container, whose holes are passed over; the artefact it comes from is at its end."""
 
-    def __init__(self, file: IO[bytes]) -> None:
+    def __init__(self, disk: Container, file: IO[bytes], outer: Stream) -> None:
         super().__init__()
+        self._disk = disk
         self._file = file
-        self._number = file.fileno()
-        os.lseek(self._number, 0, os.SEEK_SET)
-        self._size = os.fstat(self._number).st_size
+        self._outer = outer
 
     def hole(self) -> int:
-        if self._ahead:
-            return 0
-        here = os.lseek(self._number, 0, os.SEEK_CUR)
-        try:
-            data = os.lseek(self._number, here, os.SEEK_DATA)
-        except OSError:  # nothing but a hole up to the end
-            data = self._size
-        os.lseek(self._number, here, os.SEEK_SET)
-        return data - here
+        return 0 if self._ahead else self._disk.hole()
 
     def skip(self, count: int) -> None:
-        os.lseek(self._number, count, os.SEEK_CUR)
+        self._disk.skip(count)
+
+    def finish(self) -> None:
+        """All of it was proved before it was read."""
 
     def close(self) -> None:
+        self._disk.close()
         self._file.close()
+        self._outer.close()
 
     def _read(self, view: memoryview) -> int:
-        return os.readv(self._number, [view])
+        try:
+            return self._disk.readinto(view)
+        except Refusal as error:
+            raise _unsound(f"disk in a container: {error.message}") from error

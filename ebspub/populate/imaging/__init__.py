@@ -3,8 +3,14 @@
 ========= ==============================================================
 artefact  the artefact's bytes: downloaded, resumed, hashed
 streams   decompressed, taken out of a tar
+libraries decoders in this process
+container qcow2, VMDK and VHD through qemu-nbd
+nbd       what an NBD server exports
 volume    blocks with data written to a volume, read back, zeros restored
-qemu      qcow2, VMDK and VHD by qemu-img
+pour      all of it: the artefact's disk onto the volume
+table     the GPT moved, what can grow
+prove     what is on the volume against what came in
+notes     what is left in the task's folder
 program   the commands that `disk.sh` calls
 ========= ==============================================================
 """

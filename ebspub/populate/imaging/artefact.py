@@ -11,19 +11,12 @@ import urllib.request
 from typing import IO, Any, Final
 from urllib.parse import urlsplit
 
+from ebspub.populate.imaging.refusal import Refusal
+
 #: Answers that will be the same in a minute.
 _FINAL: Final = (400, 401, 403, 404, 405, 410, 451)
 _TIMEOUT: Final = 60.0
 _PIECE: Final = 1024 * 1024
-
-
-class Refusal(Exception):  # noqa: N818 - what the builder says no to
-    """The work cannot be done: ``code`` as in :mod:`ebspub.populate.method`, and a message."""
-
-    def __init__(self, code: str, message: str) -> None:
-        self.code = code
-        self.message = message
-        super().__init__(f"{code}: {message}")
 
 
 class ChangedError(Exception):

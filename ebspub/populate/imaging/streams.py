@@ -1,33 +1,37 @@
-"""What is in an artefact: decompressed by the fastest program that the builder has, taken out of a tar."""
+"""What is in an artefact: decompressed by the fastest library or program that the builder has, taken out of a tar."""
 
 from __future__ import annotations
 
 import fcntl
 import io
 import os
+import queue
 import shutil
 import subprocess
 import tarfile
 import threading
-import zlib
 from contextlib import suppress
 from typing import IO, Any, Final, Protocol
 
-from ebspub.populate.imaging.artefact import ChangedError, Refusal
+from ebspub.populate.imaging import libraries
+from ebspub.populate.imaging.artefact import ChangedError
+from ebspub.populate.imaging.container import Container
+from ebspub.populate.imaging.libraries import Engine
+from ebspub.populate.imaging.refusal import Refusal
 from ebspub.source import formats
 
-#: Decoders: the fastest first, on all processors where the format allows. What Debian calls the package of the last.
+#: Programs, where there is no library: the fastest first, on all processors where the format allows. What Debian calls
+#: the package of the last.
 _DECODERS: Final[dict[str, tuple[tuple[str, ...], ...]]] = {
-    "gzip": (("igzip", "-dc"),),
     "xz": (("xz", "-dc", "-T0"),),
     "zstd": (("zstd", "-dcq", "--long=31"),),
     "bzip2": (("lbzip2", "-dc"), ("pbzip2", "-dc"), ("bzip2", "-dc")),
 }
-_PACKAGES: Final = {"gzip": "gzip", "xz": "xz-utils", "zstd": "zstd", "bzip2": "bzip2"}
+_PACKAGES: Final = {"xz": "xz-utils", "zstd": "zstd", "bzip2": "bzip2"}
 _PIPE: Final = 1024 * 1024
-#: zlib: with a gzip header, the largest window. Packed bytes that it gets at a time: what is left of them is copied.
-_GZIP: Final = 31
-_PACKED: Final = 64 * 1024
+#: Packed bytes that an engine gets at a time, and how many such pieces there are.
+_PACKED: Final = 256 * 1024
+_PIECES: Final = 8
 _SET_PIPE_SIZE: Final = 1031  # F_SETPIPE_SZ, which fcntl has from Python 3.10 on
 
 
@@ -60,6 +64,15 @@ class Stream:
         view[:count] = self._ahead[:count]
         self._ahead = self._ahead[count:]
         return count
+
+    def hole(self) -> int:
+        """Return how many bytes are surely zeros from here on; 0 where nobody knows without taking them."""
+        return self._source.hole() if isinstance(self._source, Container) and not self._ahead else 0
+
+    def skip(self, count: int) -> None:
+        """Pass over ``count`` bytes of a hole."""
+        assert isinstance(self._source, Container)
+        self._source.skip(count)
 
     def fill(self, view: memoryview) -> int:
         """Take ``len(view)`` bytes; return how many there were, fewer at the end only."""
@@ -130,50 +143,78 @@ class Decoder:
             self._in.close()
 
 
-class Inflater:
-    """What is in a gzip file, of one member or several, unpacked in this process; zeros after the last one are padding.
-
-    Where there is no igzip, that is quicker than pigz and gzip are with two pipes, and takes half of what pigz takes.
-    """
+class Ahead:
+    """The pieces of a stream, taken by a thread that is a few ahead: neither the network nor SHA-256 is waited for."""
 
     def __init__(self, source: Stream) -> None:
         self._source = source
-        self._packed = memoryview(bytearray(_PACKED))
-        self._left = b""
-        self._member = zlib.decompressobj(_GZIP)
+        self._free: queue.SimpleQueue[bytearray | None] = queue.SimpleQueue()
+        self._ready: queue.SimpleQueue[tuple[bytearray, int, Exception | None]] = queue.SimpleQueue()
+        for _ in range(_PIECES):
+            self._free.put(bytearray(_PACKED))
+        self._last: bytearray | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def next(self) -> memoryview:
+        """Return the next piece, empty at the end; it holds until the next call. Raises what its source has raised."""
+        if self._last is not None:
+            self._free.put(self._last)
+        self._last, count, error = self._ready.get()
+        if error is not None:
+            raise error
+        return memoryview(self._last)[:count]
+
+    def stop(self) -> None:
+        """Take no more; the source is the caller's again."""
+        self._free.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        count = 1
+        while count and (piece := self._free.get()) is not None:
+            try:
+                count = self._source.fill(memoryview(piece))
+            except (Refusal, ChangedError, OSError) as error:
+                self._ready.put((piece, 0, error))
+                return
+            self._ready.put((piece, count, None))
+
+
+class Unpacked:
+    """What an engine makes of a stream."""
+
+    def __init__(self, source: Stream, engine: Engine) -> None:
+        self._engine = engine
+        self._ahead = Ahead(source)
+        self._packed = memoryview(bytearray())
+        self._last = False
 
     def readinto(self, view: memoryview) -> int:
         """Take up to ``len(view)`` bytes; at the end see that the whole was sound."""
         while True:
-            if not self._left:
-                self._left = bytes(self._packed[: self._source.readinto(self._packed)])
-            if self._member.eof:
-                if not self._left:
-                    return 0
-                self._left = self._left.lstrip(b"\0")
-                if not self._left:
-                    continue
-                self._member = zlib.decompressobj(_GZIP)
-            if not self._left:
-                raise Refusal("bad-image", "the artefact cannot be unpacked: its gzip data ends too early")
-            try:
-                out = self._member.decompress(self._left, len(view))
-            except zlib.error as error:
-                raise Refusal("bad-image", f"the artefact cannot be unpacked: gzip data: {error}") from error
-            self._left = self._member.unused_data if self._member.eof else self._member.unconsumed_tail
-            if out:
-                view[: len(out)] = out
-                return len(out)
+            if not self._packed and not self._last:
+                self._packed = self._ahead.next()
+                self._last = not self._packed
+            taken, given = self._engine.step(self._packed, view, last=self._last)
+            self._packed = self._packed[taken:]
+            if given:
+                return given
+            if self._last and not taken:
+                if not self._engine.whole:
+                    name = self._engine.name
+                    raise Refusal("bad-image", f"the artefact cannot be unpacked: its {name} data ends too early")
+                return 0
 
     def stop(self) -> None:
-        """There is nothing to end."""
+        """Take no more of the source."""
+        self._ahead.stop()
 
 
-def decoder(source: Stream, compression: str) -> Decoder | Inflater:
+def decoder(source: Stream, compression: str) -> Decoder | Unpacked:
     """Return the fastest way that this builder has to unpack ``source``. Raises :class:`Refusal` where it has none."""
-    if compression == "gzip" and shutil.which("igzip") is None:
-        return Inflater(source)
-    return Decoder(source, compression)
+    engine = libraries.engine(compression, os.cpu_count() or 1)
+    return Decoder(source, compression) if engine is None else Unpacked(source, engine)
 
 
 class _File(io.RawIOBase):

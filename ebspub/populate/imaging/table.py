@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from ebspub.errors import EbspubError
 from ebspub.populate.direct import gpt
-from ebspub.populate.imaging.artefact import Refusal
+from ebspub.populate.imaging.refusal import Refusal
 from ebspub.populate.imaging.volume import Volume
 
 _EXTENDED = (0x05, 0x0F, 0x85)

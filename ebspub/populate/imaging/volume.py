@@ -9,10 +9,12 @@ import queue
 import struct
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from typing import Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
-from ebspub.populate.imaging.artefact import Refusal
-from ebspub.populate.imaging.streams import Stream
+from ebspub.populate.imaging.refusal import Refusal
+
+if TYPE_CHECKING:
+    from ebspub.populate.imaging.streams import Stream
 
 B = TypeVar("B")
 #: Bytes of a block: that of EBS snapshots, so that all methods' digests are of the same.
@@ -24,8 +26,10 @@ _ZERO_SHA256: Final = hashlib.sha256(_ZEROS).digest()
 _PAGE: Final = bytes(PAGE)
 _WORKERS: Final = 2
 _BUFFERS: Final = 12
-#: Blocks after which the kernel is told to begin writing.
+#: Blocks after which the kernel is told to begin writing, and batches of them after which the volume is flushed, while
+#: more is unpacked: there is little to wait for at the end then.
 _BATCH: Final = 32
+_FLUSHED: Final = 4
 #: Bytes by which the record of how far was written runs ahead.
 _AHEAD: Final = 256 * 1024 * 1024
 
@@ -82,6 +86,10 @@ class Volume:
         """Let the kernel begin to write a range."""
         os.posix_fadvise(self._fd, at, count, os.POSIX_FADV_DONTNEED)
 
+    def settle(self) -> None:
+        """Wait until what was written so far is on the volume."""
+        os.fdatasync(self._fd)
+
     def scour(self, reach: int, count: Callable[[int], None]) -> int:
         """Make zeros of the first ``reach`` bytes where they are not; return how many bytes were written."""
         written = 0
@@ -132,8 +140,8 @@ class _Crew(Generic[B]):
 
     def __init__(self, work: Callable[[int, B], None], make: Callable[[], B]) -> None:
         self._work = work
-        self._free: queue.Queue[B] = queue.Queue()
-        self._todo: queue.Queue[tuple[int, B] | None] = queue.Queue()
+        self._free: queue.SimpleQueue[B] = queue.SimpleQueue()
+        self._todo: queue.SimpleQueue[tuple[int, B] | None] = queue.SimpleQueue()
         self._error: Exception | None = None
         for _ in range(_BUFFERS):
             self._free.put(make())
@@ -186,52 +194,87 @@ class Pouring:
         self._volume = volume
         self._reach = reach
         self._reached = 0
+        self._crew = _Crew(self._write, lambda: bytearray(BLOCK))
         self.found: dict[int, bytes] = {}
         self.size = 0
         self.written = 0
         self._lock = threading.Lock()
+        self._fresh: list[int] = []
+        self._batches = 0
+        self._settling = threading.Thread()
+        self._failed: OSError | None = None
 
     def pour(self, stream: Stream) -> None:
         """Write the disk that ``stream`` is. Raises :class:`Refusal`."""
-        crew = _Crew(self._write, lambda: bytearray(BLOCK))
         index = 0
+        buffer = self._crew.take()
         try:
             while True:
-                buffer = crew.take()
-                filled = stream.fill(memoryview(buffer))
-                # The footer of a VHD of fixed size is not of the disk.
-                if filled < BLOCK and filled >= 512 and buffer[filled - 512 : filled - 504] == b"conectix":
-                    filled -= 512
-                if index * BLOCK + filled > self._volume.size:
-                    raise Refusal("too-small", f"the volume has {self._volume.size} bytes, the disk has more")
-                if filled < BLOCK:
-                    buffer[filled:] = bytes(BLOCK - filled)
+                holes = stream.hole() // BLOCK
+                if holes:
+                    stream.skip(holes * BLOCK)
+                    index += holes
+                filled = self._filled(stream, buffer)
                 self.size = index * BLOCK + filled
-                if not filled:
-                    break
-                if self.size > self._reached:
-                    self._reached = self.size + _AHEAD
-                    self._reach(self._reached)
-                crew.put(index, buffer)
-                index += 1
+                if self.size > self._volume.size:
+                    raise Refusal("too-small", f"the volume has {self._volume.size} bytes, the disk has more")
+                # Zeros are told here, where they are still in the processor's cache, and nobody else hears of them.
+                if not buffer.startswith(_ZEROS):
+                    self._announce()
+                    self._crew.put(index, buffer)
+                    buffer = self._crew.take()
                 if filled < BLOCK:
                     break
-            crew.finish()
+                index += 1
+            self._crew.finish()
         finally:
-            crew.stop()
+            self._crew.stop()
+        if self._settling.is_alive():
+            self._settling.join()
+        if self._failed is not None:
+            raise Refusal("io", f"the volume: {self._failed.strerror}")
+
+    def _filled(self, stream: Stream, buffer: bytearray) -> int:
+        """Fill a buffer, with zeros behind the end; return the bytes that are the disk's."""
+        with memoryview(buffer) as view:
+            filled = stream.fill(view)
+        # The footer of a VHD of fixed size is not of the disk.
+        if filled < BLOCK and filled >= 512 and buffer[filled - 512 : filled - 504] == b"conectix":
+            filled -= 512
+        if filled < BLOCK:
+            buffer[filled:] = bytes(BLOCK - filled)
+        return filled
+
+    def _announce(self) -> None:
+        if self.size > self._reached:
+            self._reached = self.size + _AHEAD
+            self._reach(self._reached)
 
     def _write(self, index: int, block: bytearray) -> None:
         at = index * BLOCK
-        if not block.startswith(_ZEROS):
-            self.found[index] = hashlib.sha256(block).digest()
-            view = memoryview(block)
-            count = 0
-            for start, page_end in runs(block):
-                end = min(page_end, self._volume.size - at)
-                self._volume.write(view[start:end], at + start)
-                count += end - start
-            view.release()
-            with self._lock:
-                self.written += count
-        if index % _BATCH == _BATCH - 1:
-            self._volume.begin((index + 1 - _BATCH) * BLOCK, _BATCH * BLOCK)
+        self.found[index] = hashlib.sha256(block).digest()
+        view = memoryview(block)
+        count = 0
+        for start, page_end in runs(block):
+            end = min(page_end, self._volume.size - at)
+            self._volume.write(view[start:end], at + start)
+            count += end - start
+        view.release()
+        with self._lock:
+            self.written += count
+            self._fresh.append(index)
+            fresh = self._fresh
+            if len(fresh) < _BATCH:
+                return
+            self._fresh = []
+            self._batches += 1
+            if self._batches % _FLUSHED == 0 and not self._settling.is_alive():
+                self._settling = threading.Thread(target=self._settle, daemon=True)
+                self._settling.start()
+        self._volume.begin(min(fresh) * BLOCK, (max(fresh) + 1 - min(fresh)) * BLOCK)
+
+    def _settle(self) -> None:
+        try:
+            self._volume.settle()
+        except OSError as error:  # the kernel tells it once
+            self._failed = error
