@@ -28,7 +28,7 @@ _PARTS: Final = ("device.sh", "mounts.sh", "download.sh", "gpt.sh", "disk.sh")
 _MODULES: Final = (
     "ebspub/errors.py",
     "ebspub/source/formats.py",
-    "ebspub/populate/direct/gpt.py",
+    "ebspub/populate/gpt.py",
     *(
         f"ebspub/populate/imaging/{name}.py"
         for name in (
@@ -37,7 +37,7 @@ _MODULES: Final = (
         )
     ),
 )
-_PACKAGES: Final = ("ebspub", "ebspub/source", "ebspub/populate", "ebspub/populate/direct", "ebspub/populate/imaging")
+_PACKAGES: Final = ("ebspub", "ebspub/source", "ebspub/populate", "ebspub/populate/imaging")
 #: What any Python of the last twenty years understands, up to where it knows that it is too old.
 _MAIN: Final = """import sys
 if sys.version_info < (3, 8):

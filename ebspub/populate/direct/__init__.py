@@ -11,7 +11,7 @@ interpreter's lock all the same: decompression (zlib, or a process of its own), 
 over all uploads by a fixed number of block buffers.
 
 Partitions and file systems are not grown here: that takes a kernel, or the tools of every file system. With ``grow``
-the GPT is made that of the whole volume (:mod:`ebspub.populate.direct.gpt`); the root partition and its file system
+the GPT is made that of the whole volume (:mod:`ebspub.populate.gpt`); the root partition and its file system
 grow in the instance at its first boot (cloud-init's growpart, or systemd-repart).
 """
 

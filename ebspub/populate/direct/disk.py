@@ -30,13 +30,56 @@ _TODO: Final = {
 }
 
 
+class Buffers(Protocol):
+    """Where the buffers of blocks come from, and go back to."""
+
+    def take(self) -> bytearray:
+        """Return a buffer of a block's size."""
+
+    def give(self, buffer: bytearray) -> None:
+        """Take a buffer back."""
+
+
 @dataclass
 class Disk:
-    """A disk or a bare file system (``content``) as a stream of its bytes, and the artefact it comes from."""
+    """A disk or a bare file system (``content``) as a stream of its bytes, and the artefact it comes from.
+
+    ``size``: its bytes, as soon as all of it was read.
+    """
 
     stream: Stream
     content: str
     download: Download
+    size: int = 0
+
+    def blocks(self, size: int, buffers: Buffers) -> Iterator[tuple[int, bytearray]]:
+        """Yield each block of ``size`` bytes that is no hole: its index and a buffer, filled up with zeros.
+
+        The buffers are the caller's to give back. The footer of a fixed-size VHD, not of the disk, is left out.
+        """
+        stream, index = self.stream, 0
+        while True:
+            holes = stream.hole() // size
+            if holes:
+                stream.skip(holes * size)
+                index += holes
+            buffer = buffers.take()
+            try:
+                filled = _fill(stream, buffer)
+            except BaseException:
+                buffers.give(buffer)
+                raise
+            if buffer[max(0, filled - 512) : filled].startswith(b"conectix") and filled < size:
+                filled = max(0, filled - 512)
+            self.size = index * size + filled
+            buffer[filled:] = bytes(size - filled)
+            if filled == 0:
+                buffers.give(buffer)
+                return
+            yield index, buffer
+            index += 1
+            if filled < size:
+                return
 
     def prove(self, spec: JobSpec) -> str:
         """Take the artefact to its end and return its SHA-256. Raises VerificationError where it is not the one."""
@@ -220,45 +263,6 @@ def _room(folder: Path, needed: int, spec: JobSpec) -> None:
             todo="Free disk space or move the state folder, then `ebspub resume`; raw images need none.",
             code="no-room",
         )
-
-
-class Buffers(Protocol):
-    """Where the buffers of blocks come from, and go back to."""
-
-    def take(self) -> bytearray:
-        """Return a buffer of a block's size."""
-
-    def give(self, buffer: bytearray) -> None:
-        """Take a buffer back."""
-
-
-def blocks(stream: Stream, size: int, buffers: Buffers) -> Iterator[tuple[int, bytearray]]:
-    """Yield each block of ``size`` bytes that is no hole: its index and a buffer, filled up with zeros.
-
-    The buffers are the caller's to give back. The footer of a fixed-size VHD, which is not of the disk, is left out.
-    """
-    index = 0
-    while True:
-        holes = stream.hole() // size
-        if holes:
-            stream.skip(holes * size)
-            index += holes
-        buffer = buffers.take()
-        try:
-            filled = _fill(stream, buffer)
-        except BaseException:
-            buffers.give(buffer)
-            raise
-        if buffer[max(0, filled - 512) : filled].startswith(b"conectix") and filled < size:
-            filled = max(0, filled - 512)
-        buffer[filled:] = bytes(size - filled)
-        if filled == 0:
-            buffers.give(buffer)
-            return
-        yield index, buffer
-        index += 1
-        if filled < size:
-            return
 
 
 def _fill(stream: Stream, buffer: bytearray) -> int:

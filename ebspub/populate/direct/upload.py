@@ -19,11 +19,12 @@ from ebspub.aws.failures import RETRYABLE, AwsError, Cause
 from ebspub.clock import Clock
 from ebspub.engine.uploads import Ended, Failed, Order, Running
 from ebspub.errors import EbspubError, JobError, VerificationError
-from ebspub.populate.direct import disk, gpt
+from ebspub.populate import gpt
+from ebspub.populate.direct import disk
 from ebspub.populate.direct.buffers import ZERO, Pool
 from ebspub.populate.direct.download import Download
-from ebspub.populate.direct.gpt import Patch
 from ebspub.populate.direct.journal import Journal
+from ebspub.populate.gpt import Patch
 
 log = logging.getLogger(__name__)
 
@@ -138,13 +139,12 @@ class Upload:
         """Put every block that the snapshot does not have; return whether the GPT was moved."""
         spec = self.order.job.spec
         end = spec.volume.size * ebs.PER_GIB
-        patches: list[Patch] = []
-        if found.content == "disk":
-            patches = gpt.grown(found.stream.head(gpt.HEAD), end * ebs.SIZE)
+        head = found.stream.head(gpt.HEAD) if found.content == "disk" else b""
+        patches = gpt.grown(head, end * ebs.SIZE)
         patched = {at // ebs.SIZE for p in patches for at in (p.offset, p.offset + len(p.data) - 1)}
         special = sorted(self._parent.keys() | self._journal.sent.keys() | patched)
         following = 0
-        for index, buffer in disk.blocks(found.stream, ebs.SIZE, self):
+        for index, buffer in found.blocks(ebs.SIZE, self):
             try:
                 if index >= end:
                     raise JobError(
@@ -158,6 +158,7 @@ class Upload:
                 raise
             self._dispatch(index, buffer, patches)
             following = index + 1
+        gpt.whole(head, found.size)
         self._blank(special, following, end, patches)
         return bool(patches)
 

@@ -93,8 +93,9 @@ class Container:
         self._tool = _Tool(path, formats.CONTAINERS[content], passed, alive)
         info = self._tool.run("info")
         details = info.get("format-specific", {}).get("data", {})
-        extents = details.get("extents", ())
-        if any(info.get(key) for key in _FORBIDDEN) or details.get("data-file") or len(extents) > 1:
+        # A VMDK may be no more than the description of a disk whose bytes lie in one other file.
+        elsewhere = any(each.get("filename") != path for each in details.get("extents", ()))
+        if any(info.get(key) for key in _FORBIDDEN) or details.get("data-file") or elsewhere:
             raise Refusal("bad-image", f"the artefact ({content}) names other files beside itself")
         if info.get("encrypted"):
             raise Refusal("bad-image", f"the artefact ({content}) is encrypted")

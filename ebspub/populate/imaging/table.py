@@ -6,7 +6,7 @@ import struct
 from typing import NamedTuple
 
 from ebspub.errors import EbspubError
-from ebspub.populate.direct import gpt
+from ebspub.populate import gpt
 from ebspub.populate.imaging.refusal import Refusal
 from ebspub.populate.imaging.volume import Volume
 
@@ -34,14 +34,8 @@ def relocate(volume: Volume, size: int) -> bool:
     Raises :class:`Refusal` for a GPT that is damaged, or of a disk larger than what was published.
     """
     head = volume.read(gpt.HEAD, 0)
-    if head[512:520] != b"EFI PART":
-        return False
-    backup = struct.unpack_from("<Q", head, 512 + 32)[0]
-    if (backup + 1) * 512 > size:
-        raise Refusal(
-            "bad-image", f"the disk is cut off: its GPT ends at byte {(backup + 1) * 512}, the disk at {size}"
-        )
     try:
+        gpt.whole(head, size)
         patches = gpt.grown(head, volume.size)
     except EbspubError as error:
         raise Refusal("bad-image", error.what) from error

@@ -64,7 +64,7 @@ def read(job: JobSpec, folder: Path) -> tuple[dict[int, bytes], str]:
     buffers = Buffers()
     try:
         held = {}
-        for index, buffer in disk.blocks(found.stream, BLOCK, buffers):
+        for index, buffer in found.blocks(BLOCK, buffers):
             if any(buffer):
                 held[index] = bytes(buffer)
             buffers.give(buffer)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 import threading
 import time
 from collections import Counter
@@ -276,6 +277,14 @@ def test_an_image_larger_than_the_volume_is_refused(bench: Bench) -> None:
     found = bench.run(bench.order(job, bench.row(job)))
     assert isinstance(found, Failed)
     assert "larger than the volume" in found.error.what
+
+
+def test_a_disk_that_is_cut_off_is_refused_though_it_is_what_was_published(bench: Bench) -> None:
+    os.truncate(bench.image, 16 << 20)
+    job = bench.plan()
+    found = bench.run(bench.order(job, bench.row(job)))
+    assert isinstance(found, Failed)
+    assert f"the disk is cut off: its GPT ends at byte {24 << 20}, the disk at {16 << 20}" in found.error.what
 
 
 def test_failed_uploads_cost_no_buffers(bench: Bench) -> None:

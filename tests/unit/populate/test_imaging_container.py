@@ -117,6 +117,26 @@ def _encrypted(raw: Path, target: Path) -> None:
     subprocess.run(["qemu-img", "create", "-q", *words, "-f", "qcow2", target, "1M"], check=True)
 
 
+_DESCRIPTOR = """# Disk DescriptorFile
+version=1
+CID=fffffffe
+parentCID=ffffffff
+createType="monolithicFlat"
+RW {sectors} FLAT "{path}" 0
+ddb.adapterType = "ide"
+"""
+
+
+def _described(raw: Path, target: Path) -> None:
+    target.write_text(_DESCRIPTOR.format(sectors=SIZE // 512, path=raw))
+
+
+def _embedded(raw: Path, target: Path) -> None:
+    """A header of no capacity: the disk is what the description in it says."""
+    header = struct.pack("<4sIIQQQQI", b"KDMV", 1, 3, 0, 128, 1, 20, 512).ljust(512, b"\0")
+    target.write_bytes(header + _DESCRIPTOR.format(sectors=SIZE // 512, path=raw).encode().ljust(20 * 512, b"\0"))
+
+
 def _cut(raw: Path, target: Path) -> None:
     packed(raw, "qcow2").rename(target)
     os.truncate(target, target.stat().st_size - 40_000)
@@ -132,6 +152,19 @@ def test_what_does_not_stand_for_itself_is_refused(
     make(raw, tmp_path / "nasty")
     with pytest.raises(Refusal, match=f"bad-image: .*{said}"), opened(tmp_path / "nasty") as container:
         read(container)
+
+
+@pytest.mark.parametrize("make", [_described, _embedded])
+def test_a_vmdk_whose_bytes_lie_in_another_file_is_refused(
+    raw: Path, make: Callable[[Path, Path], None], tmp_path: Path
+) -> None:
+    make(raw, tmp_path / "nasty")
+    info = subprocess.run(
+        ["qemu-img", "info", "-f", "vmdk", tmp_path / "nasty"], capture_output=True, text=True, check=True
+    )
+    assert str(raw) in info.stdout  # or it would be refused for another reason
+    with pytest.raises(Refusal, match=r"bad-image: .*names other files"):
+        opened(tmp_path / "nasty", "vmdk").__enter__()
 
 
 def test_a_disk_that_is_larger_than_the_volume_is_refused(raw: Path) -> None:

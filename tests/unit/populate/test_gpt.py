@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ebspub.errors import JobError
-from ebspub.populate.direct import gpt
+from ebspub.populate import gpt
 from tests.conftest import Need
 from tests.support.disks import gpt_complaints, make_disk
 

@@ -83,6 +83,19 @@ def grown(head: bytes, size: int) -> list[Patch]:
     ]
 
 
+def whole(head: bytes, size: int) -> None:
+    """See that a disk of ``size`` bytes reaches to the end that its GPT has; raise JobError for one that is cut off."""
+    if head[SECTOR : SECTOR + 8] != _SIGNATURE:
+        return
+    end = (_Header(*_HEADER.unpack_from(head, SECTOR)).backup + 1) * SECTOR
+    if end > size:
+        raise JobError(
+            f"the disk is cut off: its GPT ends at byte {end}, the disk at {size}",
+            todo="Look at the source: it was not written or uploaded to its end.",
+            code="bad-image",
+        )
+
+
 def _entries(head: bytes, header: _Header) -> bytes:
     """Return the bytes of the partition entries, the header and the entries having been checked."""
     length = header.number * header.entry_size
