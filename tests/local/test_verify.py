@@ -11,7 +11,9 @@ import boto3
 import pytest
 
 from ebspub.app.verify import verified
+from ebspub.localcloud import Delays, Settings
 from ebspub.store import Store, jobs, tables
+from tests.local.away import until
 from tests.local.publisher import Publisher
 from tests.support.variants import few
 
@@ -127,14 +129,31 @@ def test_an_ami_without_a_root_file_system_fails_with_its_console(publisher: Pub
     assert_only_the_ami_is_left(publisher)
 
 
-def test_an_image_without_cloud_init_is_known_by_its_console(publisher: Publisher) -> None:
+def test_an_image_without_cloud_init_is_known_by_its_console_and_not_by_that_of_its_boot_before(
+    publisher: Publisher,
+) -> None:
     publisher.configure("us-east-1", edit=with_verify(publisher, more='console = "login:"\n'))
+    cloud, delays = publisher.cloud, Delays.all(0.2)
+    before = len(cloud.calls())
+
+    def looked() -> int:
+        """Return how often it has looked at the console since it started the instance again."""
+        actions = [call.action for call in cloud.calls(before)]
+        again = actions.index("StartInstances") if "StartInstances" in actions else len(actions)
+        return actions[again:].count("GetConsoleOutput")
+
+    cloud.configure(Settings(delays=delays.model_copy(update={"console_posting": 3600.0})))
+    try:
+        process = publisher.start("verify", "lucid-server")
+        until(lambda: looked() >= 3 or process.poll() is not None)
+        assert process.poll() is None
+        assert looked() >= 3
+    finally:
+        cloud.configure(Settings(delays=delays))
+
+    assert process.wait(90) == 0
     (job,) = publisher.status()
-
-    done = publisher.call("verify", "lucid-server", "--json")
-
-    assert done.returncode == 0, done.stdout + done.stderr
-    told = json.loads(done.stdout)["verified"][job["id"]]["t3.micro"]
+    told = job["facts"]["verified"]["t3.micro"]
     assert (told["by"], told["identity"], told["file"]) == ("console", "unknown", "not looked at")
     assert_only_the_ami_is_left(publisher)
 

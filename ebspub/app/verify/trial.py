@@ -17,7 +17,7 @@ from ebspub.app.verify import identity
 from ebspub.app.verify.settings import Place
 from ebspub.aws import instances
 from ebspub.aws.failures import RETRYABLE, AwsError, Cause
-from ebspub.aws.instances import Instance
+from ebspub.aws.instances import Console, Instance
 from ebspub.clock import isoformat
 from ebspub.engine.effects import Making
 from ebspub.engine.outcome import Wait
@@ -62,6 +62,8 @@ class Trial:
     _began: float = 0.0
     _since: float = 0.0
     _boot_id: str = ""
+    #: What EC2 showed of the console when the instance had stopped.
+    _before: Console = field(default_factory=Console)
     _last: str = ""
     _tries: int = 0
 
@@ -156,6 +158,8 @@ class Trial:
         if seen.state == "running":
             self._act(job, world, "StopInstances", partial(instances.stop, world.clients.writer, seen.id), seen.id)
         elif seen.state == "stopped":
+            if self.place.console is not None:
+                self._before = instances.console(world.clients.reader, seen.id)
             self._act(job, world, "StartInstances", partial(instances.start, world.clients.writer, seen.id), seen.id)
             self._enter("start", world)
 
@@ -196,8 +200,10 @@ class Trial:
     def _up(self, job: Job, world: World, seen: Instance) -> bool:
         """Whether the instance says that it is up: on its console, or by taking a command."""
         if self.place.console is not None:
-            self._last = f"its console does not say {self.place.console!r}"
-            return self.place.console in instances.console(world.clients.reader, seen.id)
+            said = instances.console(world.clients.reader, seen.id).since(self._before)
+            nothing = "shows nothing from after its start" if self.phase == "start" else "shows nothing"
+            self._last = f"its console {nothing if not said else f'does not say {self.place.console!r}'}"
+            return self.place.console in said
         try:
             with self._shell(job, world, seen) as shell:
                 return shell.run("true", timeout=_COMMAND).status == 0
@@ -258,7 +264,7 @@ class Trial:
         row = self._row(job)
         if row is not None and row.resource_id is not None and not self.console:
             try:
-                self.console = instances.console(world.clients.reader, row.resource_id)[-_TAIL:]
+                self.console = instances.console(world.clients.reader, row.resource_id).text[-_TAIL:]
             except AwsError as error:
                 log.info("%s: no console: %s", self.instance_type, error.message)
         self._enter("end", world)
