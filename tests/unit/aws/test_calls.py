@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,7 +11,6 @@ from botocore.stub import Stubber
 from ebspub.aws import groups, images, instances, parameters, snapshots, volumes
 from ebspub.aws.clients import RegionClients
 from ebspub.aws.failures import AwsError, Cause
-from ebspub.aws.instances import Console
 from ebspub.spec import Registration
 
 if TYPE_CHECKING:
@@ -371,35 +369,6 @@ def test_a_refusal_is_told_with_the_action_and_sent_once(
 def test_whatever_makes_something_says_whose_it_is(action: str, sent: dict[str, Any]) -> None:
     assert ("TagSpecifications" in sent) == (action in CREATING)
     assert ("ClientToken" in sent) == (action in TOKENED)
-
-
-def test_the_console_is_decoded(clients: RegionClients, stub: Stubber) -> None:
-    posted = datetime(2010, 10, 20, tzinfo=UTC)
-    answer = {"Output": "ebspub: shutting down\n", "Timestamp": posted}
-    stub.add_response("get_console_output", answer, {"InstanceId": "i-1"})
-    stub.add_response("get_console_output", {"InstanceId": "i-1"}, {"InstanceId": "i-1"})
-    assert instances.console(clients.writer, "i-1") == Console("ebspub: shutting down\n", posted.timestamp())
-    assert instances.console(clients.writer, "i-1") == Console()
-
-
-@pytest.mark.parametrize(
-    ("now", "new"),
-    [
-        (Console("boot\nlogin:", 5.0), ""),  # EC2 has posted nothing yet
-        (Console("boot\nlogin:\ngoing down", 6.0), "\ngoing down"),  # posted late, but of the boot before
-        (Console("boot", 6.0), "boot"),
-        (Console("boot\nlogin:", 6.0), "boot\nlogin:"),
-        (Console("other boot", 4.0), ""),
-        (Console("", 6.0), ""),
-    ],
-)
-def test_a_console_tells_what_is_newer_than_one_before(now: Console, new: str) -> None:
-    assert now.since(Console("boot\nlogin:", 5.0)) == new
-
-
-def test_where_ec2_does_not_say_when_a_console_was_posted_its_words_tell_what_is_new() -> None:
-    assert Console("login:").since(Console("login:")) == ""
-    assert Console("second login:").since(Console("login:")) == "second login:"
 
 
 def test_the_vpc_of_a_subnet_or_the_default_one(clients: RegionClients, stub: Stubber) -> None:
