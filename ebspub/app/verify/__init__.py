@@ -195,9 +195,16 @@ class _Boots:
                 verifications.release(conn, self._job_id, lease, self._clock.now())
         result.outcomes[self._job_id] = {trial.instance_type: trial.result for trial in trials if trial.result}
         if error:
-            with self._store.read() as conn:
-                left = [row.resource_id or f"a {row.kind}" for row in verifications.made(self._job(conn))]
-            result.errors[self._job_id] = f"{error}; left behind: {', '.join(left)}: {LEFT}" if left else error
+            result.errors[self._job_id] = error + self._left()
+
+    def _left(self) -> str:
+        """Return what an error leaves in the account, and what becomes of it; empty where it leaves nothing."""
+        with self._store.read() as conn:
+            rows = verifications.made(self._job(conn))
+        if not rows:
+            return ""
+        named = ", ".join(row.resource_id or f"a {row.kind}" for row in rows)
+        return f"; left behind: {named}: {LEFT}; cloud-init ends an instance {self._place.dead_man} s after its boot"
 
     def _loop(self, lease: Lease, trials: list[Trial]) -> str:
         """Look and step until all is done and nothing is left; return why it was given up before, or nothing."""
