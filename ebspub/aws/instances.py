@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from ebspub.aws.answers import listed, paged, said, text
@@ -113,7 +114,28 @@ def start(ec2: EC2Client, instance: str) -> None:
         ec2.start_instances(InstanceIds=[instance])
 
 
-def console(ec2: EC2Client, instance: str) -> str:
+@dataclass(frozen=True, slots=True)
+class Console:
+    """What GetConsoleOutput says: what an instance wrote, and when EC2 posted that (0 where it does not say)."""
+
+    text: str = ""
+    at: float = 0.0
+
+    def since(self, before: Console) -> str:
+        """Return what was written after ``before`` was posted; empty while EC2 still shows ``before``.
+
+        EC2 posts what is in its buffer some time after an instance was started or stopped. Until then it shows what it
+        had; and what it posts late of the boot before begins with that.
+        """
+        if self == before or self.at < before.at:
+            return ""
+        # The same words, posted anew: a boot need not say anything that the boot before has not said.
+        return self.text if self.text == before.text else self.text.removeprefix(before.text)
+
+
+def console(ec2: EC2Client, instance: str) -> Console:
     """Return the latest console output of an instance, decoded; empty where there is none."""
     with calling("GetConsoleOutput"):
-        return said(ec2.get_console_output(InstanceId=instance), "Output")
+        answer = ec2.get_console_output(InstanceId=instance)
+        posted: object = answer.get("Timestamp")
+        return Console(said(answer, "Output"), posted.timestamp() if isinstance(posted, datetime) else 0.0)

@@ -16,6 +16,8 @@ ID_OF_STATE = {
     "snapshotted": "snapshot_id",
     "registered": "ami_id",
 }
+#: Bytes of a block of a snapshot (EBS direct APIs).
+_BLOCK = 512 * 1024
 IDS = ("instance_id", "volume_id", "snapshot_id", "ami_id")
 #: In this order: what needs a person first, what is through last.
 STATUSES = ("failed", "interrupted", "cancelling", "running", "waiting", "cancelled", "done")
@@ -95,6 +97,18 @@ def proof(source: Document) -> str:
     if source["verify"] == "none":
         return 'NOT PROVED (verify = "none")'
     return "sha256 in the configuration" if not source["sums_url"] else "sha256 in a list"
+
+
+def parent(facts: Document) -> str:
+    """Return the snapshot from which an upload began, or why there was none; empty where none was wanted."""
+    reason = clean(str(facts.get("parent_reason") or ""))
+    return str(facts.get("parent") or "") or (f"none: {reason}" if reason else "")
+
+
+def sent(facts: Document) -> str:
+    """Return what an upload sent: `9 blocks (4.5 MiB); 40 have data`. Empty for other methods, and before its end."""
+    count = facts.get("blocks_sent")
+    return "" if count is None else f"{plural(count, 'block')} ({size(count * _BLOCK)}); {facts['blocks']} have data"
 
 
 def boot(instance_type: str, told: Document) -> str:

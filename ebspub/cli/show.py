@@ -92,6 +92,8 @@ def _facts(job: Document) -> list[str]:
         ("sha256", job["source"]["sha256"] or job["facts"].get("sha256")),
         ("proof", describe.proof(job["source"])),
         ("way", f"copy of the snapshot of {job['copy_of']}" if job["copy_of"] else job["way"]),
+        ("parent", describe.parent(job["facts"])),
+        ("sent", describe.sent(job["facts"])),
         ("digest", job["facts"].get("digest")),
         *(("verified", describe.boot(kind, told)) for kind, told in job["facts"].get("verified", {}).items()),
         ("state", f"{job['state']}, {job['status']}, attempt {job['attempt']}"),

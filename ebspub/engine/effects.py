@@ -269,7 +269,7 @@ class Effects:
         now = self._clock.now()
         if not error.definite:
             with self._store.write() as conn:
-                jobs.change(conn, job.id, self._lease, now)
+                self._hold(conn, job, now)
                 records.unanswered(conn, effect, now)
             return
         failure = Failure(error.message, code=error.code, request_id=error.request_id, at=now)

@@ -12,6 +12,8 @@ class Delays(BaseModel):
 
     instance_pending: float = Field(0.3, ge=0)
     instance_stopping: float = Field(0.3, ge=0)
+    #: For how long a started instance shows the console of its boot before.
+    console_posting: float = Field(0.0, ge=0)
     instance_shutting_down: float = Field(0.3, ge=0)
     volume_creating: float = Field(0.3, ge=0)
     attaching: float = Field(0.3, ge=0)

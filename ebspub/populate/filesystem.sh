@@ -103,6 +103,7 @@ main() {
   rm -f facts log.*
   cleanup
   find_volume
+  [ ! -b "$device" ] || find_xattr_reader
   get_artefact
   content=
   extract

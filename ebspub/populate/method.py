@@ -55,7 +55,7 @@ class PopulateFacts(VolumeFacts):
     digest: str = Field(
         pattern=r"^[0-9a-f]{64}$", description="Of the tree: names, kinds, owners, modes, times, content."
     )
-    xattrs: Literal["compared", "unchecked"] = Field(description="unchecked: the builder has no getfattr.")
+    xattrs: Literal["compared"]
     way: Literal["mounted", "blocks"] = Field(description="blocks: without root; the digest is then of files only.")
     boot_loader: str = Field(default="", max_length=32, description="Firmware for which GRUB was installed; HVM only.")
     grub_cfg: Literal["", "own", "minimal"] = Field(default="", description="own: by the image's grub-mkconfig.")

@@ -37,7 +37,7 @@ def _left_alone(job: Job, world: World, row: Resource) -> str:
 def why_gone(world: World, seen: Instance) -> str:
     """Return why a builder is going: the dead-man timer's own word from the console, or EC2's reason."""
     try:
-        lines = instances.console(world.clients.reader, seen.id).splitlines()
+        lines = instances.console(world.clients.reader, seen.id).text.splitlines()
     except AwsError:
         lines = []
     told = [line.strip() for line in lines if "ebspub:" in line]

@@ -6,11 +6,9 @@ the job fails), and is anything left of an earlier attempt (then it is removed).
 
 from __future__ import annotations
 
-import hashlib
-from functools import partial
 from typing import Any
 
-from ebspub.aws import groups, images, instances, parameters, tags
+from ebspub.aws import images, instances, parameters, tags
 from ebspub.aws.failures import AwsError, Cause
 from ebspub.engine.driver import GAVE_UP
 from ebspub.engine.effects import Making
@@ -20,7 +18,7 @@ from ebspub.errors import HostKeyError, JobError, RemoteError
 from ebspub.remote.report import clean
 from ebspub.remote.userdata import user_data
 from ebspub.states import Kind
-from ebspub.steps import builder, remains, shared
+from ebspub.steps import builder, door, remains, shared
 from ebspub.store import Job, Presence, Resource
 
 #: How long a fresh builder may offer another host key: until cloud-init has put ours in place.
@@ -92,45 +90,17 @@ def _group(job: Job, world: World) -> tuple[str, ...] | Wait:
     wanted = job.spec.builder
     if wanted.security_groups:
         return wanted.security_groups
-    row = job.current(Kind.GROUP)
-    if row is None or row.resource_id is None:
-        request = row.request if row is not None else _group_request(job, world)
-        spent = job.spent(Kind.GROUP)
-        purpose = f"group.{spent}" if spent else "group"
-        create = partial(_create_group, world)
-        made = world.effects.make(
-            job, world.view, Making(Kind.GROUP, purpose, "CreateSecurityGroup", request, create, token_honoured=False)
-        )
-        return made if isinstance(made, Wait) else Wait(f"security group {made} made")
-    seen = world.view.group(row.resource_id)
-    if seen is None or wanted.ssh_port not in seen.open_ports:
-        admit = partial(_admit, world, row.resource_id, wanted.ssh_port, wanted.ssh_cidr)
-        world.effects.act(job, "AuthorizeSecurityGroupIngress", admit, target=row.resource_id)
-    return (row.resource_id,)
-
-
-def _group_request(job: Job, world: World) -> dict[str, Any]:
-    subnet = job.spec.builder.subnets[0] if job.spec.builder.subnets else None
-    vpc = groups.vpc_of(world.clients.reader, subnet)
-    if vpc is None:
-        raise JobError(
-            f"{job.id}: {job.spec.region} has no default VPC and no subnet is configured",
-            todo=f"Set builder.subnets under [regions.{job.spec.region}], then `ebspub run`.",
-        )
-    unique = hashlib.sha256(f"{job.id}\0{job.attempt}\0{world.effects.store_id}".encode()).hexdigest()[:10]
-    return {"name": f"ebspub-{unique}", "vpc": vpc, "description": f"ebspub builder of {job.id}"[:255]}
-
-
-def _create_group(world: World, request: Any, _token: str, marks: dict[str, str]) -> str:
-    return groups.create(world.clients.writer, request, tags=marks)
-
-
-def _admit(world: World, group: str, port: int, cidr: str) -> None:
-    try:
-        groups.admit(world.clients.writer, group, port=port, cidr=cidr)
-    except AwsError as error:
-        if error.code != "InvalidPermission.Duplicate":
-            raise
+    spent = job.spent(Kind.GROUP)
+    wish = door.Door(
+        purpose=f"group.{spent}" if spent else "group",
+        salt=str(job.attempt),
+        description=f"ebspub builder of {job.id}",
+        subnet=wanted.subnets[0] if wanted.subnets else None,
+        port=wanted.ssh_port,
+        cidr=wanted.ssh_cidr,
+    )
+    made = door.ensure(job, world, job.current(Kind.GROUP), wish)
+    return made if isinstance(made, Wait) else (made,)
 
 
 def _run(job: Job, world: World, group: tuple[str, ...]) -> Wait | str:

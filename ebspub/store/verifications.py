@@ -6,7 +6,7 @@ in the same rows as all that a job makes; this lease is what fences it, in the w
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import sqlalchemy as sa
@@ -14,15 +14,27 @@ import sqlalchemy as sa
 from ebspub.errors import LeaseLostError
 from ebspub.states import State
 from ebspub.store import leases, tables
-from ebspub.store.records import Job, Lease
+from ebspub.store.records import Job, Lease, Resource
 
 _JOBS = tables.jobs
+#: How the purpose of everything begins that a test boot makes.
+PURPOSE = "verify."
 
 
 def under_way(job: Job, now: float) -> bool:
     """Whether a living process boots the job's AMI, as far as this host can know."""
     held = job.verification
     return held is not None and held.until > now and not leases.is_dead(held.owner)
+
+
+def made(job: Job) -> tuple[Resource, ...]:
+    """Return what test boots of the job made, or may have made, and nobody has removed."""
+    return tuple(row for row in job.live() if row.purpose.startswith(PURPOSE))
+
+
+def left_over(known: Iterable[Job], now: float) -> list[Job]:
+    """Return those of ``known`` of which a test boot that nobody conducts any more has left something."""
+    return [job for job in known if made(job) and not under_way(job, now)]
 
 
 def claim(conn: sa.Connection, job: Job, *, owner: str, now: float, until: float) -> Lease | None:

@@ -206,6 +206,13 @@ def test_a_parent_that_is_gone_or_too_large_makes_a_whole_upload_with_a_reason(d
 
     second = direct.ours()[-1]
     assert first["snapshot_id"] in second["facts"]["parent_reason"]
+    shown = {
+        line.split()[0]: line.split(maxsplit=1)[-1]
+        for line in direct.call("show", second["id"]).stdout.splitlines()
+        if line
+    }
+    assert shown["parent"] == f"none: {second['facts']['parent_reason']}"
+    assert shown["sent"].startswith(f"{second['facts']['blocks']} blocks")
     assert len(direct.puts(before)) == second["facts"]["blocks"]
     holds(second, direct.content(second), disk)
 

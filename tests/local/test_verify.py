@@ -11,7 +11,9 @@ import boto3
 import pytest
 
 from ebspub.app.verify import verified
+from ebspub.localcloud import Delays, Effect, Rule, Settings
 from ebspub.store import Store, jobs, tables
+from tests.local.away import until
 from tests.local.publisher import Publisher
 from tests.support.variants import few
 
@@ -127,14 +129,31 @@ def test_an_ami_without_a_root_file_system_fails_with_its_console(publisher: Pub
     assert_only_the_ami_is_left(publisher)
 
 
-def test_an_image_without_cloud_init_is_known_by_its_console(publisher: Publisher) -> None:
+def test_an_image_without_cloud_init_is_known_by_its_console_and_not_by_that_of_its_boot_before(
+    publisher: Publisher,
+) -> None:
     publisher.configure("us-east-1", edit=with_verify(publisher, more='console = "login:"\n'))
+    cloud, delays = publisher.cloud, Delays.all(0.2)
+    before = len(cloud.calls())
+
+    def looked() -> int:
+        """Return how often it has looked at the console since it started the instance again."""
+        actions = [call.action for call in cloud.calls(before)]
+        again = actions.index("StartInstances") if "StartInstances" in actions else len(actions)
+        return actions[again:].count("GetConsoleOutput")
+
+    cloud.configure(Settings(delays=delays.model_copy(update={"console_posting": 3600.0})))
+    try:
+        process = publisher.start("verify", "lucid-server")
+        until(lambda: looked() >= 3 or process.poll() is not None)
+        assert process.poll() is None
+        assert looked() >= 3
+    finally:
+        cloud.configure(Settings(delays=delays))
+
+    assert process.wait(90) == 0
     (job,) = publisher.status()
-
-    done = publisher.call("verify", "lucid-server", "--json")
-
-    assert done.returncode == 0, done.stdout + done.stderr
-    told = json.loads(done.stdout)["verified"][job["id"]]["t3.micro"]
+    told = job["facts"]["verified"]["t3.micro"]
     assert (told["by"], told["identity"], told["file"]) == ("console", "unknown", "not looked at")
     assert_only_the_ami_is_left(publisher)
 
@@ -146,10 +165,10 @@ KILLED_AT: list[tuple[str, Literal["before", "after"]]] = [
 ]
 
 
-def killed(publisher: Publisher, action: str, when: Literal["before", "after"]) -> str:
+def killed(publisher: Publisher, action: str, when: Literal["before", "after"], *words: str) -> str:
     """Run a `verify` that is killed around its first call of ``action``; return the job's id."""
     (job,) = publisher.status()
-    process = publisher.start("verify", job["id"])
+    process = publisher.start("verify", job["id"], *words)
     publisher.cloud.kill_at(process.pid, 1, when=when, actions=[action])
     assert process.wait(90) == -signal.SIGKILL
     publisher.cloud.heal()
@@ -166,6 +185,70 @@ def test_a_killed_one_leaves_nothing_once_the_next_has_run(
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert is_verified(publisher, job_id)
+    assert_only_the_ami_is_left(publisher)
+
+
+def test_after_a_kill_resume_removes_what_is_left_and_only_what_has_not_passed_is_booted_again(
+    publisher: Publisher,
+) -> None:
+    types = ("--instance-type", "c5.large", "--instance-type", "r5.large")
+    no = Effect(kind="error", code="InvalidParameterValue", status=400, message="not this one")
+    params = {"InstanceType": "c5.large"}
+    publisher.cloud.add_fault(Rule(effects=(no,), actions=frozenset({"RunInstances"}), params=params, times=None))
+    killed(publisher, "StopInstances", "before", *types)
+    (job,) = publisher.status()
+    found = job["facts"]["verified"]
+    assert (found["c5.large"]["result"], "r5.large" in found) == ("failed", False)
+    assert "not this one" in found["c5.large"]["message"]
+
+    resumed = publisher.call("resume")
+
+    assert (resumed.returncode, resumed.stdout) == (0, f"{job['id']}: what an interrupted test boot left is removed\n")
+    assert_only_the_ami_is_left(publisher)
+    done = publisher.call("verify", "lucid-server", "--missing", *types[2:])
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert_only_the_ami_is_left(publisher)
+    before = len(publisher.cloud.calls())
+    again = publisher.call("verify", "lucid-server", "--missing", *types)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert ["c5.large" in line for line in again.stdout.splitlines()] == [True]
+    assert publisher.mutating_calls(before).count("RunInstances") == 1
+    skipped = publisher.call("verify", "lucid-server", "--missing", *types)
+    assert (skipped.returncode, skipped.stdout) == (0, f"{job['id']}: verified before\n")
+    assert_only_the_ami_is_left(publisher)
+
+
+def test_no_room_and_lost_answers_are_waited_out(publisher: Publisher) -> None:
+    full = Effect(kind="error", code="InsufficientInstanceCapacity", status=500, message="no room")
+    publisher.cloud.add_fault(Rule(effects=(full,), actions=frozenset({"RunInstances"}), times=1))
+    for action in ("CreateSecurityGroup", "RunInstances", "StopInstances", "StartInstances", "TerminateInstances"):
+        lost = Effect(kind="drop", when="after")
+        nth = 2 if action == "RunInstances" else 1
+        publisher.cloud.add_fault(Rule(effects=(lost,), actions=frozenset({action}), nth=nth))
+
+    done = publisher.call("verify", "lucid-server", "--instance-type", "t3.large")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert_only_the_ami_is_left(publisher)
+
+
+def test_where_the_credentials_expire_what_is_left_is_told(publisher: Publisher) -> None:
+    (job,) = publisher.status()
+    expired = Effect(kind="error", code="RequestExpired", status=400, message="expired")
+    # Looks: for the group, for the launch, at the instance; too few for it to be stopped and started again.
+    look = Rule(effects=(expired,), actions=frozenset({"DescribeInstances"}), nth=4, times=None)
+    publisher.cloud.add_fault(look)
+
+    done = publisher.call("verify", job["id"])
+
+    left = [each.id for each in publisher.mine(publisher.cloud.inventory().instances) if each.state != "terminated"]
+    assert done.returncode == 3
+    assert len(left) == 1
+    assert "RequestExpired: expired; left behind: " in done.stderr
+    assert left[0] in done.stderr
+    assert "removed by the next `ebspub verify` or `ebspub resume`, or by `ebspub sweep`" in done.stderr
+    publisher.cloud.heal()
+    assert publisher.call("resume").returncode == 0
     assert_only_the_ami_is_left(publisher)
 
 

@@ -6,22 +6,18 @@ made, tagged in the creating call, and removed at the end; what an earlier proce
 
 from __future__ import annotations
 
-import hashlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ebspub.app.publish import check_accounts
 from ebspub.app.runtime import Runtime, open_shell
-from ebspub.app.verify.settings import Place, place
+from ebspub.app.verify.settings import Place, nowhere, place
 from ebspub.app.verify.trial import Trial
-from ebspub.aws import groups
 from ebspub.aws import view as views
 from ebspub.aws.failures import RETRYABLE, AwsError
-from ebspub.engine.effects import Making
 from ebspub.engine.outcome import Wait
 from ebspub.engine.shells import Shells
 from ebspub.engine.step import World
@@ -29,11 +25,11 @@ from ebspub.engine.uploads import NoUploads
 from ebspub.engine.verification import BootEffects
 from ebspub.errors import BusyError, JobError, LeaseLostError, UsageError
 from ebspub.states import Kind, Status
-from ebspub.steps import remains
+from ebspub.steps import door, remains
 from ebspub.store import Job, Lease, Resource, Store, events, jobs, verifications
 from ebspub.store.leases import this_process
 
-__all__ = ["FACT", "Result", "chosen", "verified", "verify"]
+__all__ = ["FACT", "LEFT", "Result", "chosen", "clean_up", "verified", "verify"]
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +37,9 @@ log = logging.getLogger(__name__)
 FACT = "verified"
 #: What a test boot makes. AMI and snapshot are what it looks at: it never touches them.
 _KINDS = (Kind.INSTANCE, Kind.VOLUME, Kind.GROUP)
+
+#: What becomes of what a test boot leaves that does not get to its end.
+LEFT = "what was made is removed by the next `ebspub verify` or `ebspub resume`, or by `ebspub sweep`"
 
 #: Told of each outcome: job, instance type, what is recorded of it.
 Tell = Callable[[Job, str, dict[str, Any]], None]
@@ -53,6 +52,8 @@ class Result:
     outcomes: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
     errors: dict[str, str] = field(default_factory=dict)
     busy: list[str] = field(default_factory=list)
+    #: Jobs whose AMI had passed on all that was asked for.
+    skipped: list[str] = field(default_factory=list)
     signal: int = 0
 
     @property
@@ -67,16 +68,26 @@ class Result:
 
 
 def verified(job: Job, types: Sequence[str] = ()) -> bool:
-    """Whether the AMI of a job passed its last test boot on every instance type tried, and on all of ``types``."""
-    found = {kind: told for kind, told in job.facts.get(FACT, {}).items() if told["ami"] == job.ami_id}
-    passed = {kind for kind, told in found.items() if told["result"] == "verified"}
-    return bool(found) and passed == set(found) and passed >= set(types)
+    """Whether a gate may let the AMI of a job through.
+
+    It passed its last test boot on every instance type on which it was booted, at least on one, and on all of
+    ``types``. A type on which it failed counts until it passes there. ``job`` is what was read of it: read it anew
+    after a `verify`, which records each outcome when it ends.
+    """
+    found = _outcomes(job)
+    return bool(found) and all(found.values()) and set(types) <= set(found)
+
+
+def _outcomes(job: Job) -> dict[str, bool]:
+    """Return whether the AMI passed its last test boot, by instance type."""
+    found = job.facts.get(FACT, {}).items()
+    return {kind: told["result"] == "verified" for kind, told in found if told["ami"] == job.ami_id}
 
 
 def chosen(store: Store, targets: Sequence[str]) -> list[Job]:
-    """Return the registered jobs that are meant: by AMI, by id, or all of a build (suite-build[-serial]).
+    """Return the registered jobs that are meant: by AMI, by id, or all of a build, suite-build-serial.
 
-    Raises UsageError for what names none.
+    suite-build is its newest serial of which anything is registered. Raises UsageError for what names none.
     """
     with store.read() as conn:
         known = jobs.find(conn)
@@ -87,8 +98,14 @@ def chosen(store: Store, targets: Sequence[str]) -> list[Job]:
         if not registered:
             what = f"{target} is not registered yet" if found else f"no such AMI, job or build: {target}"
             raise UsageError(what, todo="`ebspub status` lists what there is: only what is registered can be booted.")
-        meant |= {job.id: job for job in registered}
+        newest = max(_age(job) for job in registered)
+        meant |= {job.id: job for job in registered if _age(job) == newest}
     return list(meant.values())
+
+
+def _age(job: Job) -> tuple[str, int]:
+    day, _, number = job.spec.serial.partition(".")
+    return day, int(number or 0)
 
 
 def _names(job: Job) -> tuple[str | None, ...]:
@@ -96,16 +113,44 @@ def _names(job: Job) -> tuple[str | None, ...]:
     return job.ami_id, job.id, build, f"{build}-{job.spec.serial}"
 
 
-def verify(runtime: Runtime, targets: Sequence[str], types: Sequence[str], tell: Tell) -> Result:
+def verify(
+    runtime: Runtime, targets: Sequence[str], types: Sequence[str], tell: Tell, *, missing: bool = False
+) -> Result:
     """Boot the AMIs that ``targets`` name on ``types``, or on the configured ones.
 
-    Raises UsageError and ConfigError before anything is made, and StoreError.
+    ``missing``: only where they have not passed. Raises UsageError and ConfigError before anything is made, and
+    StoreError.
     """
-    wanted = chosen(runtime.store, targets)
-    places = {job.id: place(runtime.config, job, types) for job in wanted}
+    places: dict[str, Place] = {}
+    wanted, result = [], Result()
+    for job in chosen(runtime.store, targets):
+        where = place(runtime.config, job, types)
+        if missing:
+            passed = _outcomes(job)
+            where = replace(where, types=tuple(kind for kind in where.types if not passed.get(kind)))
+        places[job.id] = where
+        if where.types:
+            wanted.append(job)
+        else:
+            result.skipped.append(job.id)
+    _boot(runtime, wanted, places, tell, result)
+    return result
+
+
+def clean_up(runtime: Runtime) -> Result:
+    """Remove what interrupted test boots left; ``outcomes`` then has their jobs. Raises as :func:`verify` does."""
+    with runtime.store.read() as conn:
+        found, result = verifications.left_over(jobs.find(conn), runtime.clock.now()), Result()
+    _boot(runtime, found, {job.id: nowhere(runtime.config) for job in found}, lambda *_: None, result)
+    return result
+
+
+def _boot(runtime: Runtime, wanted: Sequence[Job], places: Mapping[str, Place], tell: Tell, result: Result) -> None:
+    """Boot each AMI at its place."""
+    if not wanted:
+        return
     check_accounts(runtime, wanted)
     _ = runtime.keyring
-    result = Result()
 
     def work(job: Job) -> None:
         try:
@@ -117,7 +162,6 @@ def verify(runtime: Runtime, targets: Sequence[str], types: Sequence[str], tell:
     with ThreadPoolExecutor(max_workers=runtime.config.engine.workers, thread_name_prefix="verify") as pool:
         list(pool.map(work, wanted))
     result.signal = runtime.stop.signal
-    return result
 
 
 class _Boots:
@@ -145,14 +189,22 @@ class _Boots:
         trials = [Trial(self._place, kind, lease.epoch, n) for n, kind in enumerate(self._place.types, 1)]
         try:
             error = self._loop(lease, trials)
-            self._record(lease, trials)
         finally:
             # A process that was asked to stop leaves what it made to the next one, and the lease with it.
             with self._store.write() as conn:
                 verifications.release(conn, self._job_id, lease, self._clock.now())
         result.outcomes[self._job_id] = {trial.instance_type: trial.result for trial in trials if trial.result}
         if error:
-            result.errors[self._job_id] = error
+            result.errors[self._job_id] = error + self._left()
+
+    def _left(self) -> str:
+        """Return what an error leaves in the account, and what becomes of it; empty where it leaves nothing."""
+        with self._store.read() as conn:
+            rows = verifications.made(self._job(conn))
+        if not rows:
+            return ""
+        named = ", ".join(row.resource_id or f"a {row.kind}" for row in rows)
+        return f"; left behind: {named}: {LEFT}; cloud-init ends an instance {self._place.dead_man} s after its boot"
 
     def _loop(self, lease: Lease, trials: list[Trial]) -> str:
         """Look and step until all is done and nothing is left; return why it was given up before, or nothing."""
@@ -199,73 +251,56 @@ class _Boots:
         if grouped is not None:
             for trial in trials:
                 if not trial.done:
-                    self._step(trial, job, world, grouped)
+                    self._step(lease, trial, job, world, grouped)
         return False
 
-    def _step(self, trial: Trial, job: Job, world: World, grouped: tuple[str, ...]) -> None:
+    def _step(self, lease: Lease, trial: Trial, job: Job, world: World, grouped: tuple[str, ...]) -> None:
         trial.step(job, world, grouped)
         if trial.done:
+            # At once: this process may be killed while others are still under way.
+            self._record(lease, trial)
             self._tell(job, trial.instance_type, trial.result)
 
     def _ours(self, row: Resource, lease: Lease) -> bool:
-        return row.purpose.startswith(f"verify.{lease.epoch}.")
+        return row.purpose.startswith(f"{verifications.PURPOSE}{lease.epoch}.")
 
     def _groups(self, job: Job, world: World, lease: Lease) -> tuple[str, ...] | None:
         """Return the security groups of the instances; None while the temporary one is being made."""
         if not self._place.needs_group:
             return self._place.security_groups
+        wish = door.Door(
+            purpose=f"{verifications.PURPOSE}{lease.epoch}.group",
+            salt=f"verify.{lease.epoch}",
+            description=f"ebspub verify of {job.id}",
+            subnet=self._place.places[0][1],
+            port=self._place.ssh_port,
+            cidr=self._place.ssh_cidr or "",
+        )
         row = next((row for row in job.live(Kind.GROUP) if self._ours(row, lease)), None)
-        if row is None or row.resource_id is None:
-            request = row.request if row is not None else self._group_request(job, lease)
-
-            def create(told: Any, _token: str, marks: dict[str, str]) -> str:
-                return groups.create(world.clients.writer, told, tags=marks)
-
-            purpose = f"verify.{lease.epoch}.group"
-            making = Making(Kind.GROUP, purpose, "CreateSecurityGroup", request, create, token_honoured=False)
-            made = world.effects.make(job, world.view, making)
-            log.info("%s: %s", job.id, made.why if isinstance(made, Wait) else f"security group {made} made")
+        made = door.ensure(job, world, row, wish)
+        if isinstance(made, Wait):
+            log.info("%s: %s", job.id, made.why)
             return None
-        seen = world.view.group(row.resource_id)
-        if seen is None or self._place.ssh_port not in seen.open_ports:
-            cidr = self._place.ssh_cidr or ""
-            admit = partial(_admit, world, row.resource_id, self._place.ssh_port, cidr)
-            world.effects.act(job, "AuthorizeSecurityGroupIngress", admit, target=row.resource_id)
-        return (row.resource_id,)
+        return (made,)
 
-    def _group_request(self, job: Job, lease: Lease) -> dict[str, Any]:
-        subnet = self._place.places[0][1]
-        vpc = groups.vpc_of(self._clients.reader, subnet)
-        if vpc is None:
-            raise JobError(
-                f"{job.id}: {job.spec.region} has no default VPC and no subnet is configured",
-                todo=f"Set builder.subnets under [regions.{job.spec.region}].",
-            )
-        unique = hashlib.sha256(f"{job.id}\0verify.{lease.epoch}\0{self._store.id}".encode()).hexdigest()[:10]
-        return {"name": f"ebspub-{unique}", "vpc": vpc, "description": f"ebspub verify of {job.id}"[:255]}
-
-    def _record(self, lease: Lease, trials: Sequence[Trial]) -> None:
-        """Write the outcomes down: facts and events in one transaction."""
-        ended = [trial for trial in trials if trial.result]
-        now = self._clock.now()
+    def _record(self, lease: Lease, trial: Trial) -> None:
+        """Write an outcome down: fact and event in one transaction."""
+        now, told = self._clock.now(), trial.result
+        how = f"identity {told['identity']}, file {told['file']}" if not trial.fault else trial.fault
         with self._store.write() as conn:
             job = self._job(conn)
-            found = {trial.instance_type: trial.result for trial in ended}
-            facts = {**job.facts, FACT: {**job.facts.get(FACT, {}), **found}} if found else None
+            facts = {**job.facts, FACT: {**job.facts.get(FACT, {}), trial.instance_type: told}}
             verifications.change(conn, job.id, lease, now, facts=facts)
-            for trial in ended:
-                told = trial.result
-                how = f"identity {told['identity']}, file {told['file']}" if not trial.fault else trial.fault
-                events.add(
-                    conn,
-                    job.id,
-                    now,
-                    attempt=job.attempt,
-                    epoch=lease.epoch,
-                    action="verified" if not trial.fault else "verify-failed",
-                    message=f"{job.ami_id} on {trial.instance_type}: {how}",
-                    facts={"instance_type": trial.instance_type, **told, "console": trial.console},
-                )
+            events.add(
+                conn,
+                job.id,
+                now,
+                attempt=job.attempt,
+                epoch=lease.epoch,
+                action="verified" if not trial.fault else "verify-failed",
+                message=f"{job.ami_id} on {trial.instance_type}: {how}",
+                facts={"instance_type": trial.instance_type, **told, "console": trial.console},
+            )
 
     def _job(self, conn: Any) -> Job:
         job = jobs.get(conn, self._job_id)
@@ -283,11 +318,3 @@ class _Boots:
             uploads=NoUploads(),
             keyring=keyring,
         )
-
-
-def _admit(world: World, group: str, port: int, cidr: str) -> None:
-    try:
-        groups.admit(world.clients.writer, group, port=port, cidr=cidr)
-    except AwsError as error:
-        if error.code != "InvalidPermission.Duplicate":
-            raise

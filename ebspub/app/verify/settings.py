@@ -38,6 +38,24 @@ class Place:
         return self.console is None and not self.security_groups
 
 
+def nowhere(config: Config) -> Place:
+    """Return the place of a test boot that boots nothing, and only removes what earlier ones left."""
+    table = config.verify
+    return Place(
+        types=(),
+        places=((None, None),),
+        security_groups=(),
+        ssh_cidr=None,
+        ssh_user=table.ssh_user,
+        ssh_port=table.ssh_port,
+        public=True,
+        console=table.console,
+        boot=table.boot,
+        stop=table.stop,
+        dead_man=table.dead_man,
+    )
+
+
 def place(config: Config, job: Job, types: Sequence[str] = ()) -> Place:
     """Return how the AMI of ``job`` is booted; ``types`` take the place of the configured ones. Raises ConfigError."""
     region, spec, table = job.spec.region, job.spec, config.verify

@@ -17,7 +17,7 @@ from ebspub.app.verify import identity
 from ebspub.app.verify.settings import Place
 from ebspub.aws import instances
 from ebspub.aws.failures import RETRYABLE, AwsError, Cause
-from ebspub.aws.instances import Instance
+from ebspub.aws.instances import Console, Instance
 from ebspub.clock import isoformat
 from ebspub.engine.effects import Making
 from ebspub.engine.outcome import Wait
@@ -28,7 +28,7 @@ from ebspub.remote.ssh import connect
 from ebspub.remote.userdata import user_data
 from ebspub.states import Kind
 from ebspub.steps import remains
-from ebspub.store import Job, Resource
+from ebspub.store import Job, Presence, Resource, verifications
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 _FILE = "/var/tmp/ebspub-verify"  # noqa: S108 - on the instance
 _CONNECT = 10.0
 _COMMAND = 60.0
+#: How often all places are asked for an instance while none has room for it.
+_ROUNDS = 30
 #: Characters of the console that are kept with a failure.
 _TAIL = 3000
 
@@ -62,8 +64,10 @@ class Trial:
     _began: float = 0.0
     _since: float = 0.0
     _boot_id: str = ""
+    #: What EC2 showed of the console when the instance had stopped.
+    _before: Console = field(default_factory=Console)
     _last: str = ""
-    _tries: int = 0
+    _not_before: float = 0.0
 
     def step(self, job: Job, world: World, groups: tuple[str, ...]) -> None:
         """Go on as far as can be. Raises LeaseLostError and StoreError only."""
@@ -111,7 +115,10 @@ class Trial:
     # --- the phases --------------------------------------------------------------------------------------
 
     def _launch(self, job: Job, world: World, groups: tuple[str, ...]) -> None:
-        zone, subnet = self.place.places[self._tries % len(self.place.places)]
+        if world.clock.now() < self._not_before:
+            return
+        spent = sum(1 for row in job.resources if self._is_mine(row) and row.presence is Presence.GONE)
+        zone, subnet = self.place.places[spent % len(self.place.places)]
         request = {
             "image": job.ami_id,
             "instance_type": self.instance_type,
@@ -128,14 +135,14 @@ class Trial:
         def call(told: Any, token: str, marks: dict[str, str]) -> str:
             return instances.run(world.clients.writer, told, token=token, tags=marks, user_data=text)
 
-        making = Making(Kind.INSTANCE, self._purpose, "RunInstances", request, call, token_honoured=True)
+        purpose = f"{self._prefix}.{spent}"
+        making = Making(Kind.INSTANCE, purpose, "RunInstances", request, call, token_honoured=True)
         try:
             made = world.effects.make(job, world.view, making)
         except AwsError as error:
-            if error.cause is not Cause.CAPACITY or self._tries + 1 >= len(self.place.places):
-                raise
-            self._tries += 1
-            return
+            if error.cause is Cause.CAPACITY and (spent + 1) % len(self.place.places) == 0:
+                self._not_before = world.clock.now() + self.place.boot / _ROUNDS
+            raise
         if not isinstance(made, Wait):
             self._enter("boot", world)
 
@@ -156,6 +163,8 @@ class Trial:
         if seen.state == "running":
             self._act(job, world, "StopInstances", partial(instances.stop, world.clients.writer, seen.id), seen.id)
         elif seen.state == "stopped":
+            if self.place.console is not None:
+                self._before = instances.console(world.clients.reader, seen.id)
             self._act(job, world, "StartInstances", partial(instances.start, world.clients.writer, seen.id), seen.id)
             self._enter("start", world)
 
@@ -196,8 +205,10 @@ class Trial:
     def _up(self, job: Job, world: World, seen: Instance) -> bool:
         """Whether the instance says that it is up: on its console, or by taking a command."""
         if self.place.console is not None:
-            self._last = f"its console does not say {self.place.console!r}"
-            return self.place.console in instances.console(world.clients.reader, seen.id)
+            said = instances.console(world.clients.reader, seen.id).since(self._before)
+            nothing = "shows nothing from after its start" if self.phase == "start" else "shows nothing"
+            self._last = f"its console {nothing if not said else f'does not say {self.place.console!r}'}"
+            return self.place.console in said
         try:
             with self._shell(job, world, seen) as shell:
                 return shell.run("true", timeout=_COMMAND).status == 0
@@ -225,17 +236,13 @@ class Trial:
 
     @property
     def _prefix(self) -> str:
-        return f"verify.{self.epoch}.{self.number}"
-
-    @property
-    def _purpose(self) -> str:
-        return f"{self._prefix}.{self._tries}"
+        return f"{verifications.PURPOSE}{self.epoch}.{self.number}"
 
     def _is_mine(self, row: Resource) -> bool:
         return row.purpose.startswith(f"{self._prefix}.")
 
     def _row(self, job: Job) -> Resource | None:
-        return next((row for row in job.live(Kind.INSTANCE) if row.purpose == self._purpose), None)
+        return next((row for row in job.live(Kind.INSTANCE) if self._is_mine(row)), None)
 
     def _enter(self, phase: str, world: World) -> None:
         log.info("%s: %s", self.instance_type, phase)
@@ -258,7 +265,7 @@ class Trial:
         row = self._row(job)
         if row is not None and row.resource_id is not None and not self.console:
             try:
-                self.console = instances.console(world.clients.reader, row.resource_id)[-_TAIL:]
+                self.console = instances.console(world.clients.reader, row.resource_id).text[-_TAIL:]
             except AwsError as error:
                 log.info("%s: no console: %s", self.instance_type, error.message)
         self._enter("end", world)

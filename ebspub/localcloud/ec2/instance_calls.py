@@ -6,7 +6,6 @@ from typing import Any
 
 from moto.core.responses import ActionResult
 from moto.core.types import Base64EncodedString
-from moto.core.utils import utcnow
 
 from ebspub.localcloud.ec2.base import NounResponse, now, outcome
 from ebspub.localcloud.ec2.errors import refuse
@@ -55,8 +54,9 @@ class InstanceResponse(NounResponse):
 
     def get_console_output(self) -> ActionResult:
         instance_id = self._get_param("InstanceId")
-        output = Base64EncodedString.from_encoded_bytes(self.cloud.console(instance_id))
-        return ActionResult({"InstanceId": instance_id, "Timestamp": utcnow(), "Output": output})
+        posted, text = self.cloud.console(instance_id)
+        output = Base64EncodedString.from_encoded_bytes(text)
+        return ActionResult({"InstanceId": instance_id, "Timestamp": posted, "Output": output})
 
     def _known(self, instance_id: str, found: set[str]) -> bool:
         """Tell whether the instance exists for the caller; filters may keep it out of ``found`` all the same."""

@@ -9,6 +9,7 @@ import re
 import threading
 import time
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, cast
 
 from moto.core.utils import utcnow
@@ -39,7 +40,9 @@ class CloudInstance(Instance):  # type: ignore[misc, unused-ignore]
         self.born = now()
         self.ended: float | None = None
         self.address = ""
-        self.console_output = ""
+        #: The console of the boot before, and when the instance was stopped; when it was started again.
+        self.console_output, self.console_at = "", utcnow()
+        self.started = 0.0
         #: Held while the builder is started or stopped, so that neither overtakes the other.
         self.switch = threading.Lock()
         super().__init__(ec2_backend, *args, **kwargs)
@@ -98,6 +101,7 @@ class CloudInstance(Instance):  # type: ignore[misc, unused-ignore]
                 "IncorrectInstanceState", f"The instance '{self.id}' is not in a state from which it can be started."
             )
         previous = self.become("pending")
+        self.started = now()
         self.ec2_backend.boot(self)
         return previous
 
@@ -219,7 +223,7 @@ class InstanceBackend(ImageBackend, VolumeBackend):
             return
         with instance.switch:
             host.stop()
-            instance.console_output = host.console()
+            instance.console_output, instance.console_at = host.console(), utcnow()
             if discard:
                 host.discard()
 
@@ -229,12 +233,15 @@ class InstanceBackend(ImageBackend, VolumeBackend):
         instance.become("shutting-down")
         self.end(instance, "terminated", "Server.InternalError")
 
-    def console(self, instance_id: str) -> bytes:
-        """Return the boot log of a builder, encoded as GetConsoleOutput does."""
+    def console(self, instance_id: str) -> tuple[datetime, bytes]:
+        """Return when the boot log of a builder was posted, and what it says, encoded as GetConsoleOutput does."""
         instance = self.get_instance(instance_id)
         host: Host | None = self.world.hosts.get(instance_id)
-        text = host.console() if host is not None and not instance.gone else instance.console_output
-        return base64.b64encode(text[-65536:].encode())
+        late = instance.started and now() < instance.started + self.world.settings.delays.console_posting
+        posted, text = instance.console_at, instance.console_output
+        if host is not None and not (instance.gone or instance.state == "stopped" or late):
+            posted, text = utcnow(), host.console()
+        return posted, base64.b64encode(text[-65536:].encode())
 
     def delete_security_group(self, name: str | None = None, group_id: str | None = None) -> None:
         for instance in self.all_instances():

@@ -63,12 +63,13 @@ def test_an_old_image_gets_no_feature_of_today(world: World, images: dict[str, I
     assert run("blkid", "-p", "-o", "value", "-s", "TYPE", world.volume).strip() == fs_type
 
 
-def test_the_digest_is_the_trees_alone(world: World, images: dict[str, Image]) -> None:
+def test_the_digest_is_the_trees_alone_whatever_reads_its_attributes(world: World, images: dict[str, Image]) -> None:
     image = images["ext4"]
     first = world.succeed(world.task(publish(world, image), image.sha256, attempt=1))
     with world.volume.open("r+b") as volume:
         volume.truncate(0)
         volume.truncate(128 << 20)
+    without(world, "getfattr")
     second = world.succeed(world.task("image.tar.gz", image.sha256, attempt=2))
     assert first.facts["digest"] == second.facts["digest"]
 
@@ -292,7 +293,38 @@ def test_a_feature_too_many_fails_the_task(world: World, images: dict[str, Image
     ],
 )  # fmt: skip
 def test_a_copy_that_is_not_faithful_is_found(world: World, images: dict[str, Image], damage: str, what: str) -> None:
-    """cp, replaced by one that then spoils a single thing."""
+    spoil(world, damage)
+    report = world.fail(world.task(publish(world, images["ext4"]), None), "verify")
+    assert f"({what})" in report.message
+    world.assert_clean()
+
+
+def test_without_getfattr_an_attribute_that_is_not_kept_is_found(world: World, images: dict[str, Image]) -> None:
+    without(world, "getfattr")
+    spoil(world, 'setcap -r "$tree/setuid"')
+    report = world.fail(world.task(publish(world, images["ext4"]), None), "verify")
+    assert "(xattrs)" in report.message
+
+
+def test_a_builder_that_cannot_read_attributes_says_so_before_anything_is_written(
+    world: World, images: dict[str, Image]
+) -> None:
+    without(world, "getfattr", "python3")
+    report = world.fail(world.task(publish(world, images["ext4"]), None), "builder")
+    assert "install attr on its image" in report.message
+    assert world.volume.stat().st_blocks == 0
+
+
+def without(world: World, *programs: str) -> None:
+    """Take programs from the builder's view."""
+    empty = world.host.home / "absent"
+    empty.write_text("")
+    for name in programs:
+        world.host.inside(f"mount --bind {empty} $(readlink -f /usr/bin/{name})")
+
+
+def spoil(world: World, damage: str) -> None:
+    """Replace cp by one that then spoils a single thing."""
     real = world.host.home / "cp.real"
     shutil.copy("/bin/cp", real)
     stub = world.host.home / "cp"
@@ -302,9 +334,6 @@ def test_a_copy_that_is_not_faithful_is_found(world: World, images: dict[str, Im
     )
     stub.chmod(0o755)
     world.host.inside(f"mount --bind {stub} /usr/bin/cp")
-    report = world.fail(world.task(publish(world, images["ext4"]), None), "verify")
-    assert f"({what})" in report.message
-    world.assert_clean()
 
 
 def test_a_cp_that_fails_fails_the_task(world: World, images: dict[str, Image]) -> None:

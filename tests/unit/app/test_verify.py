@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ebspub.app.verify import FACT, verified
+from ebspub.app.verify import FACT, chosen, verified
 from ebspub.app.verify.identity import judge
 from ebspub.app.verify.settings import place
 from ebspub.config import parse
-from ebspub.errors import ConfigError
-from ebspub.states import Status
-from ebspub.store import Job
+from ebspub.errors import ConfigError, UsageError
+from ebspub.states import State, Status
+from ebspub.store import Job, Store
 from tests.unit.app import test_judge
+from tests.unit.cli.stories import Story
 
 HEAD = '[builder]\nimages.amd64 = "ami-0a1b2c3d4e5f60718"\n'
 CIDR = 'ssh_cidr = "203.0.113.0/24"\n'
@@ -56,6 +58,23 @@ def test_an_image_is_known_by_what_its_own_files_say(text: str, known: str, faul
 )
 def test_verified_is_what_passed_everywhere(facts: Any, types: tuple[str, ...], expected: bool) -> None:
     assert verified(registered(**{FACT: facts}), types) is expected
+
+
+def test_a_build_without_a_serial_is_its_newest_that_is_registered(tmp_path: Path) -> None:
+    with Store.open(f"sqlite:///{tmp_path}/ebspub.db") as store:
+        for number, serial in enumerate(["20101020.2", "20101020.10", "20101020", "20101021"], 1):
+            story = Story(store, test_judge.SPEC.model_copy(update={"serial": serial}), number)
+            if serial != "20101021":
+                story.reach(State.REGISTERED)
+
+        def serials(*targets: str) -> list[str]:
+            return [job.spec.serial for job in chosen(store, targets)]
+
+        assert serials("lucid-server") == ["20101020.10"]
+        assert serials("lucid-server-20101020") == ["20101020"]
+        assert sorted(serials("lucid-server", "lucid-server-20101020.2")) == ["20101020.10", "20101020.2"]
+        with pytest.raises(UsageError, match="lucid-server-20101021 is not registered yet"):
+            serials("lucid-server-20101021")
 
 
 def test_it_boots_where_builders_do(  # the region's table over the default

@@ -371,13 +371,6 @@ def test_whatever_makes_something_says_whose_it_is(action: str, sent: dict[str, 
     assert ("ClientToken" in sent) == (action in TOKENED)
 
 
-def test_the_console_is_decoded(clients: RegionClients, stub: Stubber) -> None:
-    stub.add_response("get_console_output", {"Output": "ebspub: shutting down\n"}, {"InstanceId": "i-1"})
-    stub.add_response("get_console_output", {"InstanceId": "i-1"}, {"InstanceId": "i-1"})
-    assert instances.console(clients.writer, "i-1") == "ebspub: shutting down\n"
-    assert instances.console(clients.writer, "i-1") == ""
-
-
 def test_the_vpc_of_a_subnet_or_the_default_one(clients: RegionClients, stub: Stubber) -> None:
     default = {"Filters": [{"Name": "is-default", "Values": ["true"]}]}
     stub.add_response("describe_subnets", {"Subnets": [{"VpcId": "vpc-1"}]}, {"SubnetIds": ["subnet-1"]})

@@ -75,6 +75,19 @@ def test_the_error_of_a_job_that_has_ended_is_history() -> None:
     assert describe.standing_error(job(status="failed", error=error())) == error()
 
 
+@pytest.mark.parametrize(
+    ("facts", "parent", "sent"),
+    [
+        ({}, "", ""),
+        ({"parent_reason": "none is registered"}, "none: none is registered", ""),
+        ({"parent": "snap-1", "blocks_sent": 9, "blocks": 40}, "snap-1", "9 blocks (4.5 MiB); 40 have data"),
+        ({"blocks_sent": 1, "blocks": 1}, "", "1 block (512.0 KiB); 1 have data"),
+    ],
+)
+def test_an_upload_tells_its_parent_or_why_it_had_none(facts: dict[str, Any], parent: str, sent: str) -> None:
+    assert (describe.parent(facts), describe.sent(facts)) == (parent, sent)
+
+
 def test_control_characters_never_reach_a_terminal() -> None:
     assert output.clean("a\x1b[31mb\r\n\tc\x9bd\u2028e") == "a [31mb c d e"
     assert output.clean_lines("a\x1bb\n  c\r") == "a b\n  c"
