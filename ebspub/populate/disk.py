@@ -32,8 +32,8 @@ _MODULES: Final = (
     *(
         f"ebspub/populate/imaging/{name}.py"
         for name in (
-            *("artefact", "container", "libraries", "nbd", "notes", "pour", "program", "prove", "refusal", "streams"),
-            *("table", "volume"),
+            *("artefact", "container", "libraries", "nbd", "notes", "pour", "program", "prove", "refusal", "sift"),
+            *("streams", "table", "volume"),
         )
     ),
 )

@@ -17,7 +17,7 @@ HEAD: Final = 1024 * 1024
 #: Bytes of what is inside that tell: btrfs has its superblock at 64 KiB.
 LOOK: Final = 66 * 1024
 COMPRESSED: Final = ("gzip", "xz", "zstd", "bzip2")
-#: What qemu-img must turn into a raw disk, by its names of them.
+#: What takes QEMU's tools to be read as a raw disk, by their names of them.
 CONTAINERS: Final[dict[str, str]] = {"qcow2": "qcow2", "vmdk": "vmdk", "vhd": "vpc"}
 #: Names of images in a tar.
 IMAGES: Final = (".img", ".raw", ".qcow2", ".vmdk", ".vhd")

@@ -23,7 +23,7 @@ from tests.support.localshell import LocalHost, LocalShell
 _VOLUME = "vol-0123456789abcdef0"
 _BY_ID = "disk/by-id/nvme-Amazon_Elastic_Block_Store_vol0123456789abcdef0"
 #: The phases of the disk method until all is written and flushed.
-_FILLING = ("device", "write", "convert")
+_FILLING = ("device", "write")
 GIB = 1 << 30
 
 

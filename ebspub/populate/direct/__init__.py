@@ -7,7 +7,7 @@ costs no more than the download, and blocks on record are not put again.
 
 It runs in threads of this process, not in a process of its own: credentials are then asked for once (a profile with
 MFA asks the user), and a region's clients, proxies and connections are shared. What takes time is done without the
-interpreter's lock all the same: decompression (zlib, or a process of its own), SHA-256 and TLS in C. Memory is bounded
+interpreter's lock all the same: decompression (ISA-L, or a process of its own), SHA-256 and TLS in C. Memory is bounded
 over all uploads by a fixed number of block buffers.
 
 Partitions and file systems are not grown here: that takes a kernel, or the tools of every file system. With ``grow``

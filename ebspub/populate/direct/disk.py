@@ -16,7 +16,7 @@ from typing import IO, Final, Protocol
 
 from ebspub.errors import EbspubError, JobError, VerificationError
 from ebspub.populate.direct.download import Download
-from ebspub.populate.direct.streams import Decoded, Inflated, Pulled, Raw, Served, Stream
+from ebspub.populate.direct.streams import Pulled, Raw, Served, Stream, unpacked
 from ebspub.populate.imaging import container
 from ebspub.populate.imaging.refusal import Refusal
 from ebspub.source import formats
@@ -106,7 +106,7 @@ def opened(spec: JobSpec, download: Download, folder: Path, alive: Callable[[], 
     try:
         content = formats.kind(stream.head(formats.LOOK))
         if content in formats.COMPRESSED:
-            stream = Inflated(stream) if content == "gzip" else Decoded(stream, content)
+            stream = unpacked(stream, content)
             content = formats.kind(stream.head(formats.LOOK))
         if content == "tar":
             stream = _member(stream)

@@ -10,6 +10,7 @@ volume    blocks with data written to a volume, read back, zeros restored
 pour      all of it: the artefact's disk onto the volume
 table     the GPT moved, what can grow
 prove     what is on the volume against what came in
+sift      unpacked without its zeros, for the publisher
 notes     what is left in the task's folder
 program   the commands that `disk.sh` calls
 ========= ==============================================================

@@ -1,7 +1,8 @@
 """The commands of the disk method's program. It works in the task's folder, and `disk.sh` calls it.
 
     pour DEVICE VIRTUALIZATION SHA256 TRIES PAUSE SECONDS <URL    the artefact's disk onto the volume
-    prove DEVICE     what is on the volume against what came in; the GPT's backup to the volume's end
+    prove DEVICE        what is on the volume against what came in; the GPT's backup to the volume's end
+    sift COMPRESSION    for the direct method, on the publisher: stdin unpacked without its zeros
 
 What it leaves in the folder: see :mod:`ebspub.populate.imaging.notes`.
 """
@@ -34,6 +35,10 @@ def _run(command: str, *words: str) -> None:
         from ebspub.populate.imaging.pour import pour
 
         pour(*words)
+    elif command == "sift":
+        from ebspub.populate.imaging.sift import sift
+
+        sift(*words)
     else:
         from ebspub.populate.imaging.prove import prove
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import hashlib
 import http.server
+import lzma
+import random
 import shutil
 import subprocess
 import tarfile
@@ -19,6 +21,7 @@ import pytest
 from ebspub.errors import EbspubError, JobError, RemoteError, SourceError, VerificationError
 from ebspub.populate.direct import disk, streams
 from ebspub.populate.direct.download import Download
+from ebspub.populate.imaging import libraries
 from ebspub.spec import Builder, JobSpec, Registration, Source, Volume
 from tests.conftest import Need
 from tests.support.disks import BLOCK, data_blocks, make_disk
@@ -298,3 +301,62 @@ def test_a_server_that_stays_away_is_given_up_for_now() -> None:
         pass
     with pytest.raises(RemoteError, match="Connection refused"):
         b"".join(Download(url, lambda _seconds: None).pieces)
+
+
+@pytest.mark.parametrize("how", ["xz", "zstd"])
+def test_without_the_libraries_there_are_programs(
+    image: Path, how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(libraries, "engine", lambda _content, _threads: None)
+    stream = streams.unpacked(streams.Pulled(iter([packed(image, how).read_bytes()])), how)
+    try:
+        assert type(stream) is streams.Decoded
+    finally:
+        stream.close()
+    assert read(job_of(packed(image, how)), tmp_path)[0] == data_blocks(image)
+
+
+def sifted(packed: bytes, how: str = "xz") -> streams.Sifted:
+    stream = streams.unpacked(streams.Pulled(iter([packed])), how)
+    if not isinstance(stream, streams.Sifted):
+        stream.close()
+        pytest.skip(f"there is no library for {how}")
+    return stream
+
+
+def test_zeros_that_were_packed_are_holes(image: Path) -> None:
+    stream = sifted(lzma.compress(bytes(3 * BLOCK) + b"x" * BLOCK + bytes(2 * BLOCK + 5)))
+    room = memoryview(bytearray(2 * BLOCK))
+    try:
+        assert stream.head(10) == bytes(10)
+        assert stream.hole() == 0  # what was looked at comes first
+        looked = stream.readinto(room)
+        assert stream.hole() == 3 * BLOCK - looked
+        stream.skip(BLOCK)
+        assert stream.readinto(room) == 2 * BLOCK - looked
+        assert stream.hole() == 0
+        assert [stream.readinto(room[at : at + 1]) for at in range(3)] == [1, 1, 1]
+        assert bytes(room[:3]) == b"xxx"
+        while (hole := stream.hole()) == 0:
+            assert stream.readinto(room) > 0
+        assert hole == 2 * BLOCK + 5
+        stream.finish()
+    finally:
+        stream.close()
+
+
+def test_a_decoder_that_fails_or_is_killed_is_no_end(image: Path) -> None:
+    whole = lzma.compress(random.Random(2).randbytes(3 * BLOCK), preset=0)
+    for damaged in (whole[:-20], whole[: len(whole) // 2] + bytes(99) + whole[len(whole) // 2 + 99 :]):
+        stream = sifted(damaged)
+        with pytest.raises(JobError, match="not sound xz data: the artefact cannot be unpacked: "):
+            stream.finish()
+        stream.close()
+    stream = sifted(whole)
+    try:
+        assert stream.head(1000)
+        stream._process.kill()
+        with pytest.raises(JobError, match="xz data: exit status -9"):
+            stream.finish()
+    finally:
+        stream.close()
