@@ -122,18 +122,14 @@ def opened(spec: JobSpec, download: Download, folder: Path, alive: Callable[[], 
 
 
 def _acceptable(spec: JobSpec, content: str) -> None:
-    if content == "disk" or (content == "filesystem" and spec.registration.virtualization == "paravirtual"):
-        return
-    found = {
-        "filesystem": "a bare file system, which an hvm instance cannot boot",
-        "unknown": "nothing that is known as a disk",
-    }.get(content, f"{content} data")
-    raise JobError(
-        f"the source {spec.source.url} holds {found}; the direct method takes whole disks "
-        "(and bare file systems for paravirtual)",
-        todo='Name another artefact, or use method = "filesystem".',
-        code="bad-image",
-    )
+    found = formats.Format("", "", content)
+    why = formats.refusal("direct", spec.registration.virtualization, found)
+    if why or content not in ("disk", "filesystem"):
+        raise JobError(
+            f"the source {spec.source.url}: {why or 'it holds nothing that is known as a disk'}",
+            todo="Name another artefact or method, then `ebspub run`.",
+            code="bad-image",
+        )
 
 
 def _compare(spec: JobSpec, download: Download) -> None:

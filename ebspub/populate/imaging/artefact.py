@@ -149,7 +149,7 @@ class Web(Artefact):
             why = f"the server answered {error.code}"
             error.close()
             if error.code in _FINAL:
-                raise Refusal("download", why) from error
+                raise Refusal("gone", why) from error
         elif isinstance(error, urllib.error.URLError):
             why = type(error.reason).__name__ if isinstance(error.reason, Exception) else why
         print(f"download: {why} after {self.done} bytes", file=sys.stderr)  # noqa: T201 - the task's log

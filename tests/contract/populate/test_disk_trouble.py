@@ -239,7 +239,7 @@ def test_other_things_than_disks_are_refused_with_what_they_are(disk_world: Worl
     for attempt, (name, said) in enumerate({"s": "squashfs", "t": "no image", "u": "nothing"}.items(), start=1):
         report = disk_world.fail(disk_task(disk_world, name, None, attempt=attempt), "bad-image")
         assert said in report.message
-    report = disk_world.fail(disk_task(disk_world, "absent", None, attempt=9), "download")
+    report = disk_world.fail(disk_task(disk_world, "absent", None, attempt=9), "gone")
     assert "404" in report.message
 
 
