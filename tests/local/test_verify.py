@@ -188,7 +188,7 @@ def test_a_killed_one_leaves_nothing_once_the_next_has_run(
     assert_only_the_ami_is_left(publisher)
 
 
-def test_after_a_kill_resume_removes_what_is_left_and_only_what_has_not_passed_is_booted_again(
+def test_after_a_kill_resume_removes_what_is_left_and_what_has_passed_need_not_boot_again(
     publisher: Publisher,
 ) -> None:
     types = ("--instance-type", "c5.large", "--instance-type", "r5.large")
@@ -205,17 +205,13 @@ def test_after_a_kill_resume_removes_what_is_left_and_only_what_has_not_passed_i
 
     assert (resumed.returncode, resumed.stdout) == (0, f"{job['id']}: what an interrupted test boot left is removed\n")
     assert_only_the_ami_is_left(publisher)
-    done = publisher.call("verify", "lucid-server", "--missing", *types[2:])
+    done = publisher.call("verify", "lucid-server", *types)
     assert done.returncode == 0, done.stdout + done.stderr
     assert_only_the_ami_is_left(publisher)
     before = len(publisher.cloud.calls())
     again = publisher.call("verify", "lucid-server", "--missing", *types)
-    assert again.returncode == 0, again.stdout + again.stderr
-    assert ["c5.large" in line for line in again.stdout.splitlines()] == [True]
-    assert publisher.mutating_calls(before).count("RunInstances") == 1
-    skipped = publisher.call("verify", "lucid-server", "--missing", *types)
-    assert (skipped.returncode, skipped.stdout) == (0, f"{job['id']}: verified before\n")
-    assert_only_the_ami_is_left(publisher)
+    assert (again.returncode, again.stdout) == (0, f"{job['id']}: verified before\n")
+    assert publisher.mutating_calls(before) == []
 
 
 def test_no_room_and_lost_answers_are_waited_out(publisher: Publisher) -> None:

@@ -29,7 +29,7 @@ from ebspub.steps import door, remains
 from ebspub.store import Job, Lease, Resource, Store, events, jobs, verifications
 from ebspub.store.leases import this_process
 
-__all__ = ["FACT", "LEFT", "Result", "chosen", "clean_up", "verified", "verify"]
+__all__ = ["FACT", "LEFT", "Result", "chosen", "clean_up", "not_passed", "verified", "verify"]
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +76,12 @@ def verified(job: Job, types: Sequence[str] = ()) -> bool:
     """
     found = _outcomes(job)
     return bool(found) and all(found.values()) and set(types) <= set(found)
+
+
+def not_passed(job: Job, types: Sequence[str]) -> tuple[str, ...]:
+    """Return those of ``types`` on which the AMI of a job did not pass its last test boot, or was never booted."""
+    found = _outcomes(job)
+    return tuple(kind for kind in types if not found.get(kind))
 
 
 def _outcomes(job: Job) -> dict[str, bool]:
@@ -126,8 +132,7 @@ def verify(
     for job in chosen(runtime.store, targets):
         where = place(runtime.config, job, types)
         if missing:
-            passed = _outcomes(job)
-            where = replace(where, types=tuple(kind for kind in where.types if not passed.get(kind)))
+            where = replace(where, types=not_passed(job, where.types))
         places[job.id] = where
         if where.types:
             wanted.append(job)

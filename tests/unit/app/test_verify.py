@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ebspub.app.verify import FACT, chosen, verified
+from ebspub.app.verify import FACT, chosen, not_passed, verified
 from ebspub.app.verify.identity import judge
 from ebspub.app.verify.settings import place
 from ebspub.config import parse
@@ -58,6 +58,12 @@ def test_an_image_is_known_by_what_its_own_files_say(text: str, known: str, faul
 )
 def test_verified_is_what_passed_everywhere(facts: Any, types: tuple[str, ...], expected: bool) -> None:
     assert verified(registered(**{FACT: facts}), types) is expected
+
+
+def test_what_is_missing_is_what_did_not_pass_last() -> None:
+    facts = {"t3.micro": told(), "m5.large": told("failed"), "c5.large": told(ami="ami-2")}
+    types = ("t3.micro", "m5.large", "c5.large", "r5.large")
+    assert not_passed(registered(**{FACT: facts}), types) == types[1:]
 
 
 def test_a_build_without_a_serial_is_its_newest_that_is_registered(tmp_path: Path) -> None:
