@@ -1,0 +1,180 @@
+"""The catalogue: every published AMI as one frozen value, and what others published beside it.
+
+The words are those of Ubuntu's query interface (``amd64``, ``ebs-ssd``, ``paravirtual``). An absent kernel, ramdisk or
+name is an empty string, an unknown time is None.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from types import MappingProxyType
+from typing import Literal
+
+Stream = Literal["released", "daily"]
+STREAMS: tuple[Stream, ...] = ("released", "daily")
+#: What query data calls the root of an AMI whose root volume has this type.
+ROOT_STORE: Mapping[str, str] = MappingProxyType(
+    {
+        "standard": "ebs",
+        "gp2": "ebs-ssd",
+        "gp3": "ebs-ssd",
+        "io1": "ebs-io1",
+        "io2": "ebs-io1",
+    }
+)
+_SERIAL = re.compile(r"([0-9]{8})(?:\.([0-9]{1,9}))?")
+#: A serial in an order: those that are none come first, by themselves.
+SerialKey = tuple[int, int, str]
+
+
+def serial_key(serial: str) -> SerialKey:
+    """Return what serials are ordered by: `20100427.10` is newer than `20100427.9`, and that than `20100427`."""
+    found = _SERIAL.fullmatch(serial)
+    return (int(found[1]), int(found[2] or 0), serial) if found else (0, 0, serial)
+
+
+def stream_of(label: str) -> Stream:
+    """Return the stream in which a label is published: dailies by themselves, milestones and releases together."""
+    return "daily" if label == "daily" else "released"
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """One AMI. ``created`` and ``released`` are seconds since the epoch (UTC): registered, and published."""
+
+    suite: str
+    build: str
+    label: str
+    serial: str
+    arch: str
+    region: str
+    ami: str
+    root_store: str = "ebs-ssd"
+    virtualization: str = "hvm"
+    aki: str = ""
+    ari: str = ""
+    version: str = ""
+    snapshot: str = ""
+    name: str = ""
+    description: str = ""
+    boot_mode: str = ""
+    volume_type: str = ""
+    partition: str = ""
+    created: float | None = None
+    released: float | None = None
+
+    @property
+    def stream(self) -> Stream:
+        """The stream in which it is published."""
+        return stream_of(self.label)
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """What names the AMI: its region and its id."""
+        return self.region, self.ami
+
+    @property
+    def order(self) -> tuple[str, str, str, str]:
+        """The order of rows within a serial: region, root store, arch, virtualization."""
+        return self.region, self.root_store, self.arch, self.virtualization
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """What there may be but one AMI of."""
+        return self.suite, self.build, self.serial, *self.order
+
+    @property
+    def at(self) -> float | None:
+        """When it was published; when it was registered, where that is not known."""
+        return self.created if self.released is None else self.released
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """A published artefact: ``path`` below the mirror's root, and the name that is suggested for an image of it."""
+
+    suite: str
+    build: str
+    label: str
+    serial: str
+    arch: str
+    path: str
+    name: str
+
+    @property
+    def stream(self) -> Stream:
+        """The stream in which it is published."""
+        return stream_of(self.label)
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """What there may be but one artefact of."""
+        return self.suite, self.build, self.serial, self.arch
+
+
+def _no_files() -> Mapping[str, bytes]:
+    return MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """Everything that is published.
+
+    ``images`` are ours. ``withdrawn`` are ours, too, but must not be named any more. ``kept`` are files of query data
+    that others wrote, or earlier versions of ours, by path; ``others`` are the AMIs in them that are not ours
+    (:func:`ebspub.feeds.query.keep` fills both). ``changed`` is when anything of this last changed, in seconds since
+    the epoch.
+    """
+
+    images: tuple[Image, ...] = ()
+    downloads: tuple[Download, ...] = ()
+    others: tuple[Image, ...] = ()
+    kept: Mapping[str, bytes] = field(default_factory=_no_files)
+    withdrawn: tuple[Image, ...] = ()
+    changed: float = 0.0
+
+    @classmethod
+    def of(cls, images: Iterable[Image], downloads: Iterable[Download] = (), *, changed: float = 0.0) -> Catalog:
+        """Return the catalogue of ``images``; ``changed`` is never before the newest of them."""
+        mine = tuple(sorted(images, key=lambda each: (each.key[:2], serial_key(each.serial), each.order)))
+        twice = {each.key for each, other in pairwise(mine) if each.key == other.key}
+        if twice:
+            raise ValueError(f"two AMIs of {', '.join('/'.join(key) for key in sorted(twice))}")
+        files = tuple(sorted(downloads, key=lambda each: (each.key[:2], serial_key(each.serial), each.arch)))
+        return cls(mine, files, changed=max([changed, *(each.at or 0.0 for each in mine)]))
+
+    def withdraw(self, images: Iterable[Image]) -> Catalog:
+        """Return the catalogue without ``images``."""
+        gone = {each.place: each for each in (*self.withdrawn, *images)}
+        return replace(
+            self,
+            images=tuple(each for each in self.images if each.place not in gone),
+            others=tuple(each for each in self.others if each.place not in gone),
+            withdrawn=tuple(gone[place] for place in sorted(gone)),
+        )
+
+    @property
+    def every(self) -> tuple[Image, ...]:
+        """Every AMI, ours and those of others, in order."""
+        both = (*self.images, *self.others)
+        return tuple(sorted(both, key=lambda each: (each.key[:2], serial_key(each.serial), each.order)))
+
+    @property
+    def published(self) -> tuple[str, ...]:
+        """The suites of which we publish anything, sorted."""
+        return tuple(sorted({each.suite for each in self.images}))
+
+
+def newest(images: Iterable[Image]) -> tuple[Image, ...]:
+    """Return those of the newest serial of each suite, build and stream."""
+    held: dict[tuple[str, str, str], list[Image]] = {}
+    for each in images:
+        there = held.setdefault((each.suite, each.build, each.stream), [])
+        if there and serial_key(each.serial) > serial_key(there[0].serial):
+            there.clear()
+        if not there or each.serial == there[0].serial:
+            there.append(each)
+    return tuple(image for group in held.values() for image in group)
