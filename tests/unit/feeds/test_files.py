@@ -12,7 +12,7 @@ import pytest
 
 from ebspub.feeds import files
 from ebspub.feeds.files import FilesError, in_order, read, write
-from tests.unit.feeds.writers import INDEX, SIZE, rendering, start
+from tests.unit.feeds.writers import INDEX, NAMES, SIZE, rendering, start
 
 
 def visible(folder: Path) -> dict[str, bytes]:
@@ -40,6 +40,15 @@ def test_what_is_as_it_should_be_is_not_touched(tmp_path: Path) -> None:
     assert {path: (s.st_ino, s.st_mtime_ns) for path, s in before.items()} == {
         path: (s.st_ino, s.st_mtime_ns) for path, s in after.items()
     }
+
+
+def test_one_who_reads_a_file_while_it_is_replaced_reads_the_old_one_to_its_end(tmp_path: Path) -> None:
+    write(rendering(1), tmp_path)
+    with (tmp_path / NAMES[0]).open("rb") as file:
+        begin = file.read(100)
+        write(rendering(2), tmp_path)
+        assert begin + file.read() == rendering(1)[NAMES[0]]
+    assert visible(tmp_path) == rendering(2)
 
 
 def test_what_is_no_longer_rendered_goes_after_the_index_and_files_of_others_stay(tmp_path: Path) -> None:
@@ -110,6 +119,7 @@ def look(folder: Path) -> int:
             continue
         assert len(content) == SIZE
         assert set(content.split(b"\n")[:-1]) == {content[:9]}
+        assert int(content[:9]) >= index["version"]  # what an index leads to was there before it
     return int(index["version"])
 
 
@@ -118,7 +128,7 @@ def test_readers_never_see_half_while_it_is_rewritten(tmp_path: Path) -> None:
     with start("rewrite", tmp_path) as writer:
         seen: set[int] = set()
         # Until as many versions came by as it takes, however slow the machine is.
-        while len(seen) < 8:
+        while len(seen) < 20:
             assert writer.poll() is None
             seen.add(look(tmp_path))
         writer.communicate()

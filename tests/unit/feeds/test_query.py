@@ -168,6 +168,29 @@ def test_a_newer_serial_of_others_stays_the_newest() -> None:
     assert rendered[LATEST] == theirs
 
 
+def test_where_nothing_of_ours_is_even_what_does_not_fit_together_stays() -> None:
+    theirs = {CURRENT: REAL, LATEST: b"lucid\tserver\trelease\t20090101\n"}
+    for catalog in (Catalog.of([image(suite="lucid", label="daily")]), Catalog.of([]).withdraw([image(suite="lucid")])):
+        rendered = query.render(query.keep(catalog, theirs, VERSIONS))
+        assert {path: rendered[path] for path in theirs} == theirs
+        assert WHOLE not in rendered
+
+
+def test_a_row_of_others_that_is_out_of_order_moves_nothing_else() -> None:
+    theirs = [image(serial=serial, ami=f"ami-{serial}") for serial in ("20240101", "20240301", "20240102", "20240302")]
+    content = b"".join(query.row(each) + b"\n" for each in theirs)
+    path = "query/noble/server/released.txt"
+    rendered = query.render(query.keep(Catalog.of([image(serial="20240201")]), {path: content}, {}))[path]
+    serials = [row["serial"] for row in readers.strict(rendered.decode())]
+    assert serials == ["20240101", "20240201", "20240301", "20240102", "20240302"]
+    assert query.render(query.keep(Catalog.of([image(serial="20240303")]), {path: content}, {}))[path] == (
+        content + query.row(image(serial="20240303")) + b"\n"
+    )
+    late = image(serial="20240301", region="us-west-2")
+    rendered = query.render(query.keep(Catalog.of([late]), {path: content}, {}))[path]
+    assert rendered.split(b"\n")[3] == query.row(late)
+
+
 def test_what_would_not_be_a_row_is_refused() -> None:
     with pytest.raises(ValueError, match="no row"):
         query.render(Catalog.of([image(aki="aki-1\tx")]))
