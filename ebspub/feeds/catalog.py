@@ -123,10 +123,9 @@ def _no_files() -> Mapping[str, bytes]:
 class Catalog:
     """Everything that is published.
 
-    ``images`` are ours. ``withdrawn`` are ours, too, but must not be named any more. ``kept`` are files of query data
-    that others wrote, or earlier versions of ours, by path; ``others`` are the AMIs in them that are not ours
-    (:func:`ebspub.feeds.query.keep` fills both). ``changed`` is when anything of this last changed, in seconds since
-    the epoch.
+    ``images`` are ours. ``withdrawn`` are ours, too, but must not be named any more; ``released`` of one is when it was
+    withdrawn. ``kept`` are files of query data that others wrote, or earlier versions of ours, by path; ``others`` are
+    the AMIs in them that are not ours (:func:`ebspub.feeds.query.keep` fills both).
     """
 
     images: tuple[Image, ...] = ()
@@ -134,17 +133,16 @@ class Catalog:
     others: tuple[Image, ...] = ()
     kept: Mapping[str, bytes] = field(default_factory=_no_files)
     withdrawn: tuple[Image, ...] = ()
-    changed: float = 0.0
 
     @classmethod
-    def of(cls, images: Iterable[Image], downloads: Iterable[Download] = (), *, changed: float = 0.0) -> Catalog:
-        """Return the catalogue of ``images``; ``changed`` is never before the newest of them."""
+    def of(cls, images: Iterable[Image], downloads: Iterable[Download] = ()) -> Catalog:
+        """Return the catalogue of ``images``. Raises ValueError for two AMIs of the same."""
         mine = tuple(sorted(images, key=lambda each: (each.key[:2], serial_key(each.serial), each.order)))
         twice = {each.key for each, other in pairwise(mine) if each.key == other.key}
         if twice:
             raise ValueError(f"two AMIs of {', '.join('/'.join(key) for key in sorted(twice))}")
         files = tuple(sorted(downloads, key=lambda each: (each.key[:2], serial_key(each.serial), each.arch)))
-        return cls(mine, files, changed=max([changed, *(each.at or 0.0 for each in mine)]))
+        return cls(mine, files)
 
     def withdraw(self, images: Iterable[Image]) -> Catalog:
         """Return the catalogue without ``images``."""
@@ -163,9 +161,19 @@ class Catalog:
         return tuple(sorted(both, key=lambda each: (each.key[:2], serial_key(each.serial), each.order)))
 
     @property
+    def changed(self) -> float:
+        """When anything of ours was last published or withdrawn, in seconds since the epoch; 0 where nothing was."""
+        return changed(*self.images, *self.withdrawn)
+
+    @property
     def published(self) -> tuple[str, ...]:
         """The suites of which we publish anything, sorted."""
         return tuple(sorted({each.suite for each in self.images}))
+
+
+def changed(*images: Image) -> float:
+    """Return the latest time of ``images``; 0 where none has one."""
+    return max((each.at or 0.0 for each in images), default=0.0)
 
 
 def newest(images: Iterable[Image]) -> tuple[Image, ...]:

@@ -51,17 +51,14 @@ def kept(content: bytes, read: Callable[[bytes], Line | None]) -> list[Line]:
 def merged(theirs: Sequence[Line], more: Iterable[Line]) -> list[Line]:
     """Return ``theirs`` in their order, with ``more`` put among them by their own order.
 
-    Where theirs are in order the whole is; else each of ``more`` comes before the first of theirs that, or any before
-    which, is greater.
+    Each of ``more`` comes before the first of theirs that is greater: where theirs are in order the whole is, and one
+    of theirs that is not moves nothing else.
     """
     added = sorted(more, key=lambda line: (line.order, line.text))
     result: list[Line] = []
     place = 0
-    # The highest so far, so that one line out of order moves nothing but itself.
-    reached: tuple[Any, ...] = ()
     for line in theirs:
-        reached = max(reached, line.order)
-        while place < len(added) and added[place].order < reached:
+        while place < len(added) and added[place].order < line.order:
             result.append(added[place])
             place += 1
         result.append(line)

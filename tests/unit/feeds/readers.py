@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+from pathlib import Path
+
 
 def strict(text: str) -> list[dict[str, str]]:
     """Read as Ansible's old ec2_ami_search: exactly eleven values, or it fails."""
@@ -31,3 +36,13 @@ def awk(text: str, **columns: str) -> list[list[str]]:
     r"""Read as ``awk -F'\t'``: ``c5="ebs"`` is the condition ``$5 == "ebs"``."""
     rows = [line.split("\t") for line in text.split("\n") if line]
     return [row for row in rows if all(row[int(name[1:]) - 1] == value for name, value in columns.items())]
+
+
+def sstream_query(index: Path, keyring: Path, *filters: str) -> list[dict[str, str]]:
+    """Read simplestreams by the real sstream-query; an AssertionError tells what it complains about."""
+    program = Path(sys.executable).parent / "sstream-query"
+    command = [sys.executable, "-W", "ignore", str(program), "--json", f"--keyring={keyring}", str(index), *filters]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found: list[dict[str, str]] = json.loads(done.stdout)
+    return found
