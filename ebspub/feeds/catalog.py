@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from itertools import pairwise
 from types import MappingProxyType
 from typing import Literal
@@ -30,6 +31,7 @@ _SERIAL = re.compile(r"([0-9]{8})(?:\.([0-9]{1,9}))?")
 SerialKey = tuple[int, int, str]
 
 
+@lru_cache(maxsize=4096)
 def serial_key(serial: str) -> SerialKey:
     """Return what serials are ordered by: `20100427.10` is newer than `20100427.9`, and that than `20100427`."""
     found = _SERIAL.fullmatch(serial)
@@ -137,8 +139,8 @@ class Catalog:
     @classmethod
     def of(cls, images: Iterable[Image], downloads: Iterable[Download] = ()) -> Catalog:
         """Return the catalogue of ``images``. Raises ValueError for two AMIs of the same."""
-        mine = tuple(sorted(images, key=lambda each: (each.key[:2], serial_key(each.serial), each.order)))
-        twice = {each.key for each, other in pairwise(mine) if each.key == other.key}
+        mine = _sorted(images)
+        twice = {each.key for each, other in pairwise(mine) if each.order == other.order and each.key == other.key}
         if twice:
             raise ValueError(f"two AMIs of {', '.join('/'.join(key) for key in sorted(twice))}")
         files = tuple(sorted(downloads, key=lambda each: (each.key[:2], serial_key(each.serial), each.arch)))
@@ -157,8 +159,7 @@ class Catalog:
     @property
     def every(self) -> tuple[Image, ...]:
         """Every AMI, ours and those of others, in order."""
-        both = (*self.images, *self.others)
-        return tuple(sorted(both, key=lambda each: (each.key[:2], serial_key(each.serial), each.order)))
+        return _sorted((*self.images, *self.others)) if self.others else self.images
 
     @property
     def changed(self) -> float:
@@ -169,6 +170,10 @@ class Catalog:
     def published(self) -> tuple[str, ...]:
         """The suites of which we publish anything, sorted."""
         return tuple(sorted({each.suite for each in self.images}))
+
+
+def _sorted(images: Iterable[Image]) -> tuple[Image, ...]:
+    return tuple(sorted(images, key=lambda each: (each.suite, each.build, serial_key(each.serial), each.order)))
 
 
 def changed(*images: Image) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping
+from functools import lru_cache
 
 from ebspub.clock import isoformat
 from ebspub.feeds import places, suites
@@ -39,23 +39,26 @@ COLUMNS = (
 )
 
 
+#: Made once: making one costs more than a row.
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
+
+
 def row(image: Image) -> dict[str, str | None]:
     """Return what is known of an AMI by column. What is absent or not known is None; times are RFC 3339 (UTC)."""
-    found: Mapping[str, str | None] = {
-        "partition": places.partition(image),
-        "version": suites.of(image).version,
-        "created": None if image.created is None else isoformat(image.created),
-        "released": None if image.released is None else isoformat(image.released),
-    }
-    return {name: (found[name] if name in found else getattr(image, name)) or None for name in COLUMNS}
+    found = {name: getattr(image, name) or None for name in COLUMNS}
+    found["partition"] = places.partition(image)
+    found["version"] = suites.of(image).version or None
+    found["created"] = None if image.created is None else _time(image.created)
+    found["released"] = None if image.released is None else _time(image.released)
+    return found
 
 
 def render(catalog: Catalog) -> dict[str, bytes]:
     """Return the two files: ours and what others published, in the order of query data, one image a line."""
-    if not catalog.every and not catalog.withdrawn:
-        return {}
     rows = [row(each) for each in catalog.every]
-    lines = ",\n".join(json.dumps(each, separators=(",", ":")) for each in rows)
+    if not rows and not catalog.withdrawn:
+        return {}
+    lines = ",\n".join(map(_ENCODER.encode, rows))
     document = f'{{"format":{json.dumps(FORMAT)},"images":[\n{lines}\n]}}\n'
     table = io.StringIO(newline="")
     writer = csv.writer(table, lineterminator="\r\n")  # RFC 4180
@@ -66,5 +69,12 @@ def render(catalog: Catalog) -> dict[str, bytes]:
 
 def _cell(value: str | None) -> str:
     """Return a cell that no spreadsheet takes for a formula."""
-    text = value or ""
-    return f"'{text}" if text[:1] in tuple("=+-@\t\r") else text
+    if not value:
+        return ""
+    return f"'{value}" if value[0] in "=+-@\t\r" else value
+
+
+@lru_cache(maxsize=4096)
+def _time(at: float) -> str:
+    # Many AMIs were published at the same time.
+    return isoformat(at)
