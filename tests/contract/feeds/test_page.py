@@ -15,7 +15,7 @@ from tests.contract.feeds.browser import CONTROL, NULL, Browser, chromium
 from tests.unit.feeds.facts import image, lucid, many
 
 pytestmark = pytest.mark.needs_tool("chromium", "chromedriver")
-DESKTOP, PHONE = (1280, 800), (390, 844)
+DESKTOP, TABLET, PHONE = (1280, 800), (900, 700), (390, 844)
 #: What is in the table, as a script that returns it.
 ROWS = "return [...document.querySelectorAll('#rows tr')].map(tr => [...tr.cells].map(td => td.innerText.trim()))"
 
@@ -155,7 +155,7 @@ def test_a_screen_reader_is_told_a_table(size: tuple[int, int], browser: Browser
     assert browser.run("return document.querySelector('table').ariaBusy") == "false"
 
 
-@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+@pytest.mark.parametrize("size", [DESKTOP, TABLET, PHONE], ids=["desktop", "tablet", "phone"])
 def test_nothing_is_wider_than_the_page(size: tuple[int, int], browser: Browser, folder: Path, tmp_path: Path) -> None:
     opened(browser, folder, size=size)
     browser.screenshot(tmp_path / "page.png")
