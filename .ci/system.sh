@@ -137,6 +137,7 @@ need_test() {
     need openssl openssl # certificates of test servers
     need_postgresql
     need git git
+    need rsync rsync # copies of the feeds
     need_browser
 }
 

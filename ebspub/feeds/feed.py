@@ -1,7 +1,7 @@
 """Read what others publish: query data, simplestreams, or our own JSON, by its URL.
 
 What a document is, is told by what it says. Signed simplestreams (``.sjson``, or ``.json`` with ``.json.gpg`` beside
-it) are proved by a keyring; without one only what is not signed in itself is read, and nothing vouches for it but https.
+it) are proved by a keyring; without one what is clear-signed is refused, and nothing vouches for the rest but https.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def images(
 ) -> list[Image]:
     """Return the AMIs that the feed at ``url`` names.
 
-    ``url`` is one of http(s) or ``file:///``, or an absolute path; also that of a folder with ``streams/v1/index.json``.
+    ``url`` is one of http(s) or ``file:///``, or an absolute path; a folder's leads to its ``streams/v1/index.json``.
     With ``keyring`` (a file of OpenPGP keys; ``fingerprint`` for one of them) simplestreams must be signed by it. With
     ``region`` files of products that have none of it are not fetched. Raises :class:`SourceError`.
     """
