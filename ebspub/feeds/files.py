@@ -59,6 +59,20 @@ def in_order(paths: Iterable[str]) -> list[str]:
     return sorted(paths, key=lambda path: (rank(path), path.removesuffix(".gpg"), path))
 
 
+def listing(paths: Iterable[str]) -> bytes:
+    """Return the file that lists what was written."""
+    return json.dumps(sorted(paths), indent=0).encode() + b"\n"
+
+
+def listed(content: bytes) -> set[str]:
+    """Return what a list names; a damaged one nothing, so that too much stays and not too little."""
+    try:
+        found = json.loads(content)
+    except ValueError:
+        return set()
+    return {path for path in found if isinstance(path, str) and _below(path)} if isinstance(found, list) else set()
+
+
 def write(
     rendering: Mapping[str, bytes], folder: Path, *, reach: Callable[[str], None] = lambda _point: None
 ) -> Written:
@@ -99,13 +113,13 @@ def read(folder: Path, wanted: Callable[[str], bool]) -> dict[str, bytes]:
 
 
 def _write(rendering: Mapping[str, bytes], folder: Path, reach: Callable[[str], None]) -> Written:
-    before = _listed(folder)
+    before = listed((folder / LIST).read_bytes()) if (folder / LIST).is_file() else set()
     _tidy(folder, before | rendering.keys())
     gone = [path for path in reversed(in_order(before - rendering.keys())) if (folder / path).is_file()]
     new = [path for path in in_order(rendering) if not _holds(folder / path, rendering[path])]
     if new or gone:
         # Before anything is there that it does not list; after everything is gone that it did.
-        _replace(folder / LIST, _list(before | rendering.keys()))
+        _replace(folder / LIST, listing(before | rendering.keys()))
     reach("listed")
     for path in new:
         _replace(folder / path, rendering[path])
@@ -114,22 +128,9 @@ def _write(rendering: Mapping[str, bytes], folder: Path, reach: Callable[[str], 
         (folder / path).unlink()
         reach(f"removed {path}")
         _prune(folder, path)
-    if not _holds(folder / LIST, _list(rendering)):
-        _replace(folder / LIST, _list(rendering))
+    if not _holds(folder / LIST, listing(rendering)):
+        _replace(folder / LIST, listing(rendering))
     return Written(tuple(new), tuple(gone), len(rendering) - len(new))
-
-
-def _list(paths: Iterable[str]) -> bytes:
-    return json.dumps(sorted(paths), indent=0).encode() + b"\n"
-
-
-def _listed(folder: Path) -> set[str]:
-    """Return what an earlier rendering wrote; of a damaged list nothing, so that too much stays and not too little."""
-    try:
-        listed = json.loads((folder / LIST).read_bytes())
-    except (FileNotFoundError, ValueError):
-        return set()
-    return {path for path in listed if isinstance(path, str) and _below(path)} if isinstance(listed, list) else set()
 
 
 def _holds(file: Path, content: bytes) -> bool:

@@ -7,7 +7,6 @@ Both replace a file as a whole.
 from __future__ import annotations
 
 import hashlib
-import json
 import posixpath
 import subprocess
 from collections.abc import Iterable, Mapping
@@ -18,7 +17,7 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from ebspub.errors import EbspubError
-from ebspub.feeds.files import LIST, Written, in_order, rank
+from ebspub.feeds.files import LIST, Written, in_order, listed, listing, rank
 
 _TYPES = {
     ".txt": "text/plain; charset=utf-8",
@@ -64,12 +63,11 @@ def to_s3(rendering: Mapping[str, bytes], client: Any, bucket: str, prefix: str 
 
 def _to_s3(rendering: Mapping[str, bytes], client: Any, bucket: str, root: str) -> Written:
     pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=root)
-    tags = {
-        each["Key"].removeprefix(root): each["ETag"].strip('"') for page in pages for each in page.get("Contents", ())
-    }
+    there = [each for page in pages for each in page.get("Contents", ())]
+    tags = {each["Key"].removeprefix(root): each["ETag"].strip('"') for each in there}
     before: set[str] = set()
     if LIST in tags:
-        before = _listed(client.get_object(Bucket=bucket, Key=root + LIST)["Body"].read())
+        before = listed(client.get_object(Bucket=bucket, Key=root + LIST)["Body"].read())
 
     def put(path: str, content: bytes) -> None:
         client.put_object(
@@ -80,31 +78,19 @@ def _to_s3(rendering: Mapping[str, bytes], client: Any, bucket: str, root: str) 
     new = [path for path in in_order(rendering) if tags.get(path) != _digest(rendering[path])]
     gone = [path for path in reversed(in_order(before - rendering.keys())) if path in tags]
     if new or gone:
-        put(LIST, _list(before | rendering.keys()))
+        put(LIST, listing(before | rendering.keys()))
     for path in new:
         put(path, rendering[path])
     for path in gone:
         client.delete_object(Bucket=bucket, Key=root + path)
     if new or gone:
-        put(LIST, _list(rendering))
+        put(LIST, listing(rendering))
     return Written(tuple(new), tuple(gone), len(rendering) - len(new))
 
 
 def _digest(content: bytes) -> str:
     """Return what S3 tags an object with that was put in one piece."""
     return hashlib.md5(content, usedforsecurity=False).hexdigest()
-
-
-def _list(paths: Iterable[str]) -> bytes:
-    return json.dumps(sorted(paths), indent=0).encode() + b"\n"
-
-
-def _listed(content: bytes) -> set[str]:
-    try:
-        listed = json.loads(content)
-    except ValueError:
-        return set()
-    return {path for path in listed if isinstance(path, str)} if isinstance(listed, list) else set()
 
 
 def by_rsync(folder: Path, paths: Iterable[str], destination: str, *, delete: bool = False) -> None:
