@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from ebspub.clock import isoformat
 from ebspub.feeds import suites
@@ -70,9 +70,12 @@ def _entry(feed: ET.Element, images: list[Image], origin: str, url: str) -> None
     regions = sorted({each.region for each in images})
     arches = sorted({each.arch for each in images})
     lines = [f"{each.region}\t{each.arch}\t{each.virtualization}:{each.root_store}\t{each.ami}" for each in images]
-    summary = f"{len(images)} AMIs of {', '.join(arches)} in {len(regions)} regions."
-    _text(entry, "summary", summary)
+    _text(entry, "summary", f"{_count(images, 'AMI')} of {', '.join(arches)} in {_count(regions, 'region')}.")
     _text(entry, "content", "\n".join(lines), type="text")
+
+
+def _count(things: Sequence[object], name: str) -> str:
+    return f"{len(things)} {name}{'' if len(things) == 1 else 's'}"
 
 
 def _text(parent: ET.Element, name: str, text: str, **attributes: str) -> None:

@@ -1,12 +1,13 @@
-"""Every renderer under its name, and all of them at once."""
+"""Every renderer under its name, all of them at once, and all of them into a folder."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import MappingProxyType
 
-from ebspub.feeds import changes, locator, plain, query, streams
+from ebspub.feeds import changes, files, locator, plain, query, signing, streams, suites
 from ebspub.feeds.catalog import Catalog
 
 
@@ -41,7 +42,7 @@ RENDERERS: Mapping[str, Renderer] = MappingProxyType(
         ),
         "plain": lambda catalog, _options: plain.render(catalog),
         "changes": lambda catalog, options: changes.render(
-            catalog, origin=options.origin, title=options.title, url=options.url
+            catalog, origin=options.origin, title=f"{options.title}: new images", url=options.url
         ),
     }
 )
@@ -50,7 +51,30 @@ RENDERERS: Mapping[str, Renderer] = MappingProxyType(
 def render(catalog: Catalog, options: Options | None = None) -> dict[str, bytes]:
     """Return all files of the catalogue, by path; signatures are :func:`ebspub.feeds.signing.sign`'s to add."""
     options = options or Options()
-    files: dict[str, bytes] = {}
+    rendering: dict[str, bytes] = {}
     for renderer in RENDERERS.values():
-        files |= renderer(catalog, options)
-    return files
+        rendering |= renderer(catalog, options)
+    return rendering
+
+
+def publish(
+    folder: Path,
+    load: Callable[[], Catalog],
+    options: Options | None = None,
+    key: signing.Key | None = None,
+    *,
+    reach: Callable[[str], None] = lambda _point: None,
+) -> files.Written:
+    """Bring ``folder`` up to date with the catalogue that ``load`` gives, merged with the query data that lies there.
+
+    ``load`` is called once nobody else writes. With ``key`` simplestreams are signed; what is signed still is not
+    signed again. Done twice it changes nothing. Raises :class:`files.FilesError`, :class:`signing.SigningError`.
+    """
+
+    def made(there: dict[str, bytes]) -> dict[str, bytes]:
+        catalog = load()
+        rows = {path: content for path, content in there.items() if query.is_query(path)}
+        rendering = render(query.keep(catalog, rows, suites.versions(catalog.images)), options)
+        return rendering if key is None else signing.sign(rendering, key, there)
+
+    return files.update(folder, lambda path: query.is_query(path) or signing.is_signed(path), made, reach=reach)

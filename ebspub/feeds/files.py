@@ -81,11 +81,27 @@ def write(
     What an earlier rendering wrote and this one has not is removed, other files stay. ``reach`` is called with the
     name of every point that is reached, for tests. Raises :class:`FilesError`.
     """
-    for path in rendering:
-        _require_below(path)
+    return update(folder, lambda _path: False, lambda _files: rendering, reach=reach)
+
+
+def update(
+    folder: Path,
+    wanted: Callable[[str], bool],
+    render: Callable[[dict[str, bytes]], Mapping[str, bytes]],
+    *,
+    reach: Callable[[str], None] = lambda _point: None,
+) -> Written:
+    """Make ``folder`` hold what ``render`` makes of the files there that ``wanted`` takes; return what was done.
+
+    Nobody else writes between the reading and the writing, so that of two publishers at once none takes back what the
+    other did, if ``render`` asks for the catalogue itself. Raises :class:`FilesError`, and what ``render`` raises.
+    """
     try:
         folder.mkdir(mode=0o755, parents=True, exist_ok=True)
         with _alone(folder):
+            rendering = render(read(folder, wanted))
+            for path in rendering:
+                _require_below(path)
             return _write(rendering, folder, reach)
     except OSError as error:
         raise FilesError(

@@ -48,7 +48,7 @@ def parse(line: bytes) -> Image | None:
     return Image(suite, build, label, serial, arch, region, ami, root_store, virtualization, aki, ari)
 
 
-def is_ours(path: str) -> bool:
+def is_query(path: str) -> bool:
     """Whether ``path`` is of the layout of query data."""
     return bool(_PATH.fullmatch(path) or _LATEST.fullmatch(path))
 
@@ -59,7 +59,7 @@ def keep(catalog: Catalog, files: Mapping[str, bytes], versions: Mapping[str, st
     ``files`` are query data by path, as they lie in the folder or at an older publisher's; other paths are passed
     over. ``versions`` has the version of a suite, which the rows do not tell.
     """
-    kept = {path: content for path, content in sorted(files.items()) if is_ours(path)}
+    kept = {path: content for path, content in sorted(files.items()) if is_query(path)}
     mine = _Mine(catalog)
     found: dict[tuple[str, str], Image] = {}
     for path, content in kept.items():

@@ -6,6 +6,8 @@ import json
 import os
 import signal
 import stat
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -85,7 +87,7 @@ def test_the_list_of_newest_serials_comes_after_the_rows_and_the_indexes_after_a
 def test_nothing_is_written_outside_the_folder(path: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no path"):
         write({path: b""}, tmp_path / "feeds")
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == [files._LOCK]
 
 
 @pytest.mark.parametrize("listed", [b"nonsense", b'{"a": 1}', b'["../outside", 7, "inside"]'])
@@ -102,6 +104,27 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(FilesError, match="cannot be written"):
         write(rendering(1), tmp_path / "file")
+
+
+def test_of_two_at_once_the_second_reads_what_the_first_wrote(tmp_path: Path) -> None:
+    second_reads, begun = threading.Event(), threading.Event()
+
+    def first(_there: dict[str, bytes]) -> dict[str, bytes]:
+        begun.set()
+        # Never set while the first is at it; a writer that does not wait would set it.
+        assert not second_reads.wait(0.5)
+        return {"one": b"1"}
+
+    def second(there: dict[str, bytes]) -> dict[str, bytes]:
+        second_reads.set()
+        return {**there, "two": b"2"}
+
+    with ThreadPoolExecutor() as pool:
+        one = pool.submit(files.update, tmp_path, lambda _path: False, first)
+        assert begun.wait(60)
+        two = pool.submit(files.update, tmp_path, lambda path: path == "one", second)
+        assert (one.result().written, two.result().written) == (("one",), ("two",))
+    assert visible(tmp_path) == {"one": b"1", "two": b"2"}
 
 
 # Readers and killers ------------------------------------------------------------------------------------------------
