@@ -86,8 +86,7 @@ def render(catalog: Catalog, names: Names | None = None) -> dict[str, bytes]:
     """Return the index and the files of products by path. Of a suite without a version nothing is said."""
     names = names or Names()
     files: dict[tuple[Stream, str], list[Image]] = {}
-    # Ours last, so that theirs never stand in the place of ours.
-    for image in (*catalog.others, *catalog.images):
+    for image in catalog.every:
         if suites.of(image).version:
             files.setdefault((image.stream, places.cloud(image)), []).append(image)
     if not files and not catalog.withdrawn:

@@ -90,8 +90,10 @@ def test_a_folder_of_this_machine_is_read_by_its_path(files: dict[str, bytes], t
     ],
 )
 def test_what_is_no_feed_is_told(content: bytes) -> None:
+    web = Web({"streams/v1/index.json": content})
     with pytest.raises(SourceError):
-        feed.images(f"{ROOT}/streams/v1/index.json", read=Web({"streams/v1/index.json": content}))
+        feed.images(f"{ROOT}/streams/v1/index.json", read=web)
+    assert len(web.asked) <= 2
 
 
 @pytest.mark.parametrize("change", [{"id": "ami-1\x1b[2J"}, {"id": 7}, {"crsn": None}, {"crsn": "a\nb"}])
