@@ -125,9 +125,10 @@ def _no_files() -> Mapping[str, bytes]:
 class Catalog:
     """Everything that is published.
 
-    ``images`` are ours. ``withdrawn`` are ours, too, but must not be named any more; ``released`` of one is when it was
-    withdrawn. ``kept`` are files of query data that others wrote, or earlier versions of ours, by path; ``others`` are
-    the AMIs in them that are not ours (:func:`ebspub.feeds.query.keep` fills both).
+    ``images`` are ours, made of ``downloads``. ``withdrawn`` are ours, too, but must not be named any more, nor their
+    artefacts, ``gone``; ``released`` of a withdrawn one is when it was withdrawn. ``kept`` are files of query data that
+    others wrote, or earlier versions of ours, by path; ``others`` are the AMIs in them that are not ours
+    (:func:`ebspub.feeds.query.keep` fills both).
     """
 
     images: tuple[Image, ...] = ()
@@ -135,6 +136,7 @@ class Catalog:
     others: tuple[Image, ...] = ()
     kept: Mapping[str, bytes] = field(default_factory=_no_files)
     withdrawn: tuple[Image, ...] = ()
+    gone: tuple[Download, ...] = ()
 
     @classmethod
     def of(cls, images: Iterable[Image], downloads: Iterable[Download] = ()) -> Catalog:
@@ -147,13 +149,17 @@ class Catalog:
         return cls(mine, files)
 
     def withdraw(self, images: Iterable[Image]) -> Catalog:
-        """Return the catalogue without ``images``."""
-        gone = {each.place: each for each in (*self.withdrawn, *images)}
+        """Return the catalogue without ``images``, and without the artefacts of which nothing else was made."""
+        bad = {each.place: each for each in (*self.withdrawn, *images)}
+        good = tuple(each for each in self.images if each.place not in bad)
+        made = {(each.suite, each.build, each.serial, each.arch) for each in good}
         return replace(
             self,
-            images=tuple(each for each in self.images if each.place not in gone),
-            others=tuple(each for each in self.others if each.place not in gone),
-            withdrawn=tuple(gone[place] for place in sorted(gone)),
+            images=good,
+            downloads=tuple(each for each in self.downloads if each.key in made),
+            others=tuple(each for each in self.others if each.place not in bad),
+            withdrawn=tuple(bad[place] for place in sorted(bad)),
+            gone=(*self.gone, *(each for each in self.downloads if each.key not in made)),
         )
 
     @property

@@ -24,25 +24,27 @@ def registered(store: Store, builds: Iterable[str] = ()) -> list[Job]:
 
 def catalog(
     published: Iterable[Job],
+    withdrawn: Iterable[Job] = (),
     *,
     labels: Mapping[str, str] = MappingProxyType({}),
     released: Mapping[str, float] = MappingProxyType({}),
     mirror: str = "",
 ) -> Catalog:
-    """Return the catalogue of registered jobs.
+    """Return the catalogue of registered jobs: those that are published, and those that were and must not be any more.
 
     ``labels`` are those under which jobs are published, by job id, where they are others than the jobs' own;
-    ``released`` is when, in seconds since the epoch. ``mirror`` is the URL below which artefacts lie; what lies
-    elsewhere on the web is told by the path of its URL, and files of this machine are not told at all.
+    ``released`` is when, in seconds since the epoch; of withdrawn ones when they were withdrawn. ``mirror`` is the URL
+    below which artefacts lie; what lies elsewhere on the web is told by the path of its URL, and files of this machine
+    are not told at all.
     """
-    images, downloads = [], {}
-    for job in published:
-        made = image(job, label=labels.get(job.id, job.label), released=released.get(job.id))
-        images.append(made)
+    bad = {job.id: job for job in withdrawn}
+    images, downloads = {}, {}
+    for job in (*published, *bad.values()):
+        made = images[job.id] = image(job, label=labels.get(job.id, job.label), released=released.get(job.id))
         file = download(job, made, mirror)
         if file is not None:
             downloads[file.key] = file
-    return Catalog.of(images, downloads.values())
+    return Catalog.of(images.values(), downloads.values()).withdraw(images[job_id] for job_id in bad)
 
 
 def image(job: Job, *, label: str = "", released: float | None = None) -> Image:

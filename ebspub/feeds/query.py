@@ -110,8 +110,8 @@ class _Mine:
         self.serials = frozenset((each.suite, each.build, each.serial) for each in known)
         self._places = frozenset(each.place for each in known)
         self._keys = frozenset((each.stream, *each.key) for each in catalog.images)
-        # The artefact of a build of ours is ours to name, in whatever stream it was named before.
-        self._files = frozenset((each.suite, each.build, each.serial, each.arch) for each in known)
+        # In whatever stream they were named before.
+        self._files = frozenset(each.key for each in (*catalog.downloads, *catalog.gone))
 
     def image(self, image: Image, stream: str) -> bool:
         return image.place in self._places or (stream, *image.key) in self._keys

@@ -56,6 +56,10 @@ def test_registered_jobs_are_rows_and_others_are_not(store: Store) -> None:
         )
         below = from_store.catalog(found, mirror="https://cloud-images.example.com/server")
         assert below.downloads[0].path == path.removeprefix("server/")
+        gone = from_store.catalog((), found, released={done: 1287590000.0})
+        assert (gone.images, gone.downloads, gone.changed) == ((), (), 1287590000.0)
+        assert [each.ami for each in gone.withdrawn] == ["ami-0123456789abcdef0"]
+        assert not any(query.render(query.keep(gone, rendered, {})).values())
 
 
 def test_one_that_is_not_registered_is_no_image(store: Store) -> None:

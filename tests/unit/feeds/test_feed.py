@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -129,3 +132,25 @@ def test_with_a_keyring_only_what_is_signed_counts(key: Signer, files: dict[str,
         feed.images(f"{ROOT}/query/lucid/server/released.txt", keyring=keyring, read=Web(files))
     with pytest.raises(SourceError, match="no keyring"):
         feed.images(f"{ROOT}/streams/v1/index.sjson", read=Web(signed))
+
+
+class Files(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as the base class has it
+        pass
+
+
+def test_a_feed_is_read_over_http(files: dict[str, bytes], tmp_path: Path) -> None:
+    write(files, tmp_path)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Files, directory=str(tmp_path)))
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        url = f"http://127.0.0.1:{server.server_port}"
+        assert facts(feed.images(url)) == facts(IMAGES)
+        assert len(feed.images(f"{url}/query/lucid/server/released.current.txt")) == 16
+        with pytest.raises(SourceError, match="404"):
+            feed.images(f"{url}/nothing")
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()

@@ -127,6 +127,26 @@ def test_a_build_that_is_withdrawn_is_named_nowhere_and_the_one_before_is_the_ne
     assert rendered == query.render(Catalog.of([old]))
 
 
+def test_the_artefact_of_a_withdrawn_build_goes_and_those_of_others_stay() -> None:
+    good, bad = image(serial="20240401", ami="ami-1"), image(serial="20240402", ami="ami-2")
+    files = [
+        Download("noble", "server", "release", each.serial, "amd64", f"{each.serial}.img", "x") for each in (good, bad)
+    ]
+    path = "query/noble/server/released-dl.txt"
+    # Of a build of ours, too: who builds images may tell of them, and we began with a file of our own machine.
+    theirs = b"noble\tserver\trelease\t20240402\tarm64\ttheirs.img\ty\n"
+    written = query.render(query.keep(Catalog.of([good, bad], files), {path: theirs}, {}))
+    assert written[path].splitlines() == [
+        b"noble\tserver\trelease\t20240401\tamd64\t20240401.img\tx",
+        b"noble\tserver\trelease\t20240402\tamd64\t20240402.img\tx",
+        theirs.rstrip(),
+    ]
+    rendered = query.render(query.keep(Catalog.of([good, bad], files).withdraw([bad]), written, {}))
+    assert rendered[path].splitlines() == [written[path].splitlines()[0], theirs.rstrip()]
+    # Without ours of that serial theirs is the newest still.
+    assert rendered["query/noble/server/released-dl.current.txt"] == theirs
+
+
 def test_a_withdrawal_that_died_before_the_list_of_newest_serials_is_ended() -> None:
     bad = image(serial="20240402")
     theirs = b"noble\tserver\trelease\t20230101\tebs\tamd64\tus-east-1\tami-9\t\t\tparavirtual\n"
