@@ -136,7 +136,7 @@ def _paths(index: Mapping[str, Any], url: str, region: str) -> Iterator[str]:
         if entry.get("datatype") != "image-ids":
             continue
         clouds = entry.get("clouds")
-        there = {_as_table(each).get("region") for each in clouds} if isinstance(clouds, list) else set()
+        there = [_as_table(each).get("region") for each in clouds] if isinstance(clouds, list) else []
         if region and there and region not in there:
             continue
         path = entry.get("path")

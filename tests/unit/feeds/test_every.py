@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from ebspub.feeds import every, query
 from ebspub.feeds.catalog import Catalog
 from ebspub.feeds.files import in_order, read
 from ebspub.feeds.signing import Key
+from tests.unit.feeds import readers
 from tests.unit.feeds.facts import image, lucid, many
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -85,6 +87,49 @@ def test_every_index_is_written_after_what_it_names() -> None:
     assert order.index("streams/v1/index.json") > order.index("streams/v1/com.ubuntu.cloud:daily:aws.json")
     assert order.index("query/released.latest.txt") > order.index("query/noble/server/released.current.txt")
     assert order.index("locator/ec2/index.html") > order.index("locator/ec2/releases.js")
+
+
+class Dying:
+    """Dies at a point, by its number, of those that a publish reaches."""
+
+    def __init__(self, at: int) -> None:
+        self.left = at
+
+    def __call__(self, _point: str) -> None:
+        if self.left == 0:
+            raise KeyboardInterrupt
+        self.left -= 1
+
+
+def led_to(folder: Path) -> None:
+    """Go where the indexes lead: what they name is there, and is what they say."""
+    for stream in ("released", "daily"):
+        latest = folder / f"query/{stream}.latest.txt"
+        for line in latest.read_text().splitlines() if latest.exists() else ():
+            suite, build, _, serial = line.split("\t")
+            rows = readers.strict((folder / f"query/{suite}/{build}/{stream}.txt").read_text())
+            assert serial in {row["serial"] for row in rows}
+    index = folder / "streams/v1/index.json"
+    for entry in json.loads(index.read_bytes())["index"].values() if index.exists() else ():
+        assert set(entry["products"]) <= json.loads((folder / entry["path"]).read_bytes())["products"].keys()
+
+
+def test_one_that_dies_anywhere_leaves_indexes_that_lead_somewhere_and_the_next_ends_it(tmp_path: Path) -> None:
+    before = Catalog.of([image(serial="20240101", ami="ami-old"), image(label="daily", ami="ami-4", serial="20240102")])
+    after = Catalog.of([*before.images, *CATALOG.images[:6]])
+    every.publish(tmp_path / "right", lambda: after)
+    right = read(tmp_path / "right", lambda _path: True)
+    for number in range(100):
+        folder = tmp_path / str(number)
+        every.publish(folder, lambda: before)
+        try:
+            every.publish(folder, lambda: after, reach=Dying(number))
+            break
+        except KeyboardInterrupt:
+            led_to(folder)
+        every.publish(folder, lambda: after)
+        assert read(folder, lambda _path: True) == right
+    assert number > 10
 
 
 if __name__ == "__main__":

@@ -10,6 +10,8 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from ebspub.demo.signing import Signer, signer
 from ebspub.errors import SourceError
@@ -18,6 +20,7 @@ from ebspub.feeds.catalog import Catalog, Image
 from ebspub.feeds.files import write
 from ebspub.feeds.find import Wanted, find
 from ebspub.feeds.signing import Key, sign
+from tests.properties.examples import examples
 from tests.unit.feeds.facts import image, lucid
 
 ROOT = "https://images.example.com/ubuntu"
@@ -107,6 +110,47 @@ def test_an_item_that_no_terminal_should_see_is_passed_over(change: dict[str, ob
     product["versions"]["20240423"]["items"]["cnnn1hs"] |= change
     changed = {**files, path: json.dumps(document).encode()}
     assert "ami-2" not in [each.ami for each in feed.images(ROOT, read=Web(changed))]
+
+
+GOOD = every.render(Catalog.of([image(), image(region="cn-north-1", ami="ami-2", arch="arm64")]))
+#: What may stand where something else should.
+ODD: st.SearchStrategy[object] = st.sampled_from(
+    [None, 7, 1e308, True, "", "a\nb", "\x1b[2J", [], {}, [[]], [{}], {"region": []}, {"path": {}}]
+)
+
+
+@st.composite
+def spoilt(draw: st.DrawFn) -> tuple[str, bytes]:
+    """Return a document of a feed, its path and its content, with something odd in it."""
+    path = draw(st.sampled_from([path for path in sorted(GOOD) if path.endswith(".json")]))
+    document = json.loads(GOOD[path])
+    here = document
+    while True:
+        places = sorted(here) if isinstance(here, dict) else range(len(here))
+        place = draw(st.sampled_from(places))
+        if not isinstance(here[place], dict | list) or not here[place] or draw(st.integers(0, 3)) == 0:
+            break
+        here = here[place]
+    here[place] = draw(ODD)
+    return path, json.dumps(document).encode()
+
+
+INDEX = "streams/v1/index.json"
+
+
+@examples(150)
+@example(
+    document=(INDEX, GOOD[INDEX].replace(b'"region": "us-east-1"', b'"region": ["us-east-1"]')), region="us-east-1"
+)
+@given(document=spoilt(), region=st.sampled_from(["", "us-east-1"]))
+def test_whatever_a_document_holds_is_an_image_or_told(document: tuple[str, bytes], region: str) -> None:
+    path, content = document
+    start = "images.json" if path == "images.json" else "streams/v1/index.json"
+    try:
+        found = feed.images(f"{ROOT}/{start}", region=region, read=Web({**GOOD, path: content}))
+    except SourceError:
+        return
+    assert {each.ami for each in found} <= {"ami-0123456789abcdef0", "ami-2"}
 
 
 @pytest.fixture(scope="module")

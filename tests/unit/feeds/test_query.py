@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from ebspub.feeds import query
 from ebspub.feeds.catalog import Catalog, Download, Image, serial_key
+from tests.properties.examples import examples
 from tests.unit.feeds import readers
 from tests.unit.feeds.facts import image, lucid
 
@@ -253,6 +254,7 @@ def lines(content: bytes) -> list[bytes]:
     return content.split(b"\n")[:-1] if content.endswith(b"\n") else content.split(b"\n") if content else []
 
 
+@examples(60)
 @given(theirs=FILES, ours=OURS)
 @example(theirs=b"\n", ours=[])
 @example(theirs=REAL[:-1], ours=[])
@@ -269,12 +271,14 @@ def test_rows_of_others_stay_byte_for_byte_in_their_order(theirs: bytes, ours: l
     assert {line for line in lines(rendered) if line in mine} == mine
 
 
+@examples(60)
 @given(whole=FILES, current=FILES, latest=FILES, ours=OURS)
 def test_what_is_rendered_again_is_the_same(whole: bytes, current: bytes, latest: bytes, ours: list[Image]) -> None:
     first = query.render(query.keep(Catalog.of(ours), {WHOLE: whole, CURRENT: current, LATEST: latest}, VERSIONS))
     assert query.render(query.keep(Catalog.of(ours), first, VERSIONS)) == first
 
 
+@examples(60)
 @given(theirs=st.lists(images(), max_size=10).map(once), ours=OURS)
 def test_of_sorted_files_everything_stays_sorted(theirs: list[Image], ours: list[Image]) -> None:
     content = query.render(Catalog.of(theirs)).get(WHOLE, b"")
@@ -283,6 +287,7 @@ def test_of_sorted_files_everything_stays_sorted(theirs: list[Image], ours: list
     assert [each.key for each in rows] == [each.key for each in Catalog.of(rows).images]
 
 
+@examples(60)
 @given(theirs=st.lists(images(), max_size=8).map(once), ours=OURS)
 def test_the_current_file_has_all_of_the_newest_serial_and_nothing_else(theirs: list[Image], ours: list[Image]) -> None:
     kept = {path: content for path, content in query.render(Catalog.of(theirs)).items() if path in (WHOLE, CURRENT)}
@@ -293,6 +298,7 @@ def test_the_current_file_has_all_of_the_newest_serial_and_nothing_else(theirs: 
     assert lines(rendered.get(CURRENT, b"")) == expected
 
 
+@examples(60)
 @given(theirs=FILES, ours=OURS)
 def test_all_of_ours_withdrawn_leaves_what_was_there_before(theirs: bytes, ours: list[Image]) -> None:
     places, keys = {each.place for each in ours}, {each.key for each in ours}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -230,6 +231,24 @@ def test_a_signature_by_another_key_is_replaced(key: Signer) -> None:
         first = sign(streams.render(Catalog.of(lucid())), theirs)
     again = sign(streams.render(Catalog.of(lucid())), Key(key.fingerprint, key.home), first)
     assert not [path for path in first if is_signed(path) and again[path] == first[path]]
+
+
+@pytest.mark.needs_tool("gpg", "gpgv")
+def test_a_passphrase_comes_from_a_file(tmp_path: Path) -> None:
+    with signer() as locked:
+        locked.make_key("--passphrase", "correct horse")
+        rendering = streams.render(Catalog.of(lucid()))
+        for name, text in (("wrong", "battery staple"), ("right", "correct horse")):
+            # What an agent remembers from making the key, or from the last time, would open it without the file.
+            subprocess.run(["gpgconf", "--homedir", locked.home, "--kill", "gpg-agent"], check=True)
+            file = tmp_path / name
+            file.write_text(text)
+            key = Key(locked.fingerprint, locked.home, file)
+            if name == "wrong":
+                with pytest.raises(SigningError, match="does not sign"):
+                    sign(rendering, key)
+            else:
+                assert INDEX + ".gpg" in sign(rendering, key)
 
 
 @pytest.mark.needs_tool("gpg", "gpgv")
