@@ -74,6 +74,13 @@ need_postgresql() {
     need initdb postgresql
 }
 
+# The locator's page is tried in it. Ubuntu has it as a snap only, which no container runs: its tests are skipped there.
+need_browser() {
+    grep -qs '^ID=ubuntu' /etc/os-release && return
+    need chromium chromium
+    need chromedriver chromium-driver
+}
+
 need_demo() {
     need sshd openssh-server # the builders' SSH servers
     need ssh-keygen openssh-client
@@ -130,6 +137,8 @@ need_test() {
     need openssl openssl # certificates of test servers
     need_postgresql
     need git git
+    need rsync rsync # copies of the feeds
+    need_browser
 }
 
 # Servers start when they are installed, and at every boot from then on. Only their programs are wanted.

@@ -67,7 +67,9 @@ def run(python: Path, *arguments: str, cwd: Path) -> str:
 
 
 def test_wheel_holds_the_package_with_its_scripts_and_migrations(wheel: Path) -> None:
-    expected = ours("ebspub", "*.py", "*.sh", "*.j2", "*.html", "*.toml", "*.json", "*.yaml", "py.typed")
+    expected = ours(
+        "ebspub", "*.py", "*.sh", "*.j2", "*.html", "*.css", "*.js", "*.csv", "*.toml", "*.json", "*.yaml", "py.typed"
+    )
     expected |= {f"ebspub/{path}" for path in ours("migrations", "*.py", "*.mako")}
     assert "ebspub/migrations/env.py" in expected
     assert any(path.endswith(".sh") for path in expected)

@@ -1,0 +1,218 @@
+"""Write a rendering into a folder that others read at the same time, or have served by a web server.
+
+Every file is replaced by a rename, so that a reader has the old one or the new one, never half. What others are named
+by comes last: a file is there before the index that names it, and goes after the index that named it. A file that is as
+it should be is not touched. A process that dies in between leaves a folder that readers can use, and the next one ends
+its work. Two at once wait for one another.
+
+``.ebspub-files`` in the folder lists what was written there, for only that is ever removed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from ebspub.errors import EbspubError
+
+LIST = ".ebspub-files"
+_LOCK = ".ebspub-lock"
+_TEMPORARY = ".ebspub-new"
+_MODE = 0o644
+#: What names others, in the order in which it is written, after everything else: files of products name nothing but
+#: AMIs; indexes name files; of query data it is the list of the newest serials that readers begin with.
+_INDEXES = (
+    re.compile(r"(.*/)?[^/]+\.current\.txt"),
+    re.compile(r"(.*/)?[^/]+\.latest\.txt"),
+    re.compile(r"(.*/)?index\.(json|sjson)(\.gpg)?"),
+    re.compile(r"(.*/)?index\.html"),
+)
+
+
+class FilesError(EbspubError):
+    """The folder of feeds cannot be written or read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What :func:`write` did: paths below the folder, in the order in which it did it."""
+
+    written: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    unchanged: int = 0
+
+
+def rank(path: str) -> int:
+    """Return when a file is written: 0 first; the higher, the more it leads to the others."""
+    return next((place for place, pattern in enumerate(_INDEXES, start=1) if pattern.fullmatch(path)), 0)
+
+
+def in_order(paths: Iterable[str]) -> list[str]:
+    """Return the order in which files are written; they are removed in the reverse one."""
+    # A detached signature right after what it signs: what must fit together differs for the shortest time.
+    return sorted(paths, key=lambda path: (rank(path), path.removesuffix(".gpg"), path))
+
+
+def listing(paths: Iterable[str]) -> bytes:
+    """Return the file that lists what was written."""
+    return json.dumps(sorted(paths), indent=0).encode() + b"\n"
+
+
+def listed(content: bytes) -> set[str]:
+    """Return what a list names; a damaged one nothing, so that too much stays and not too little."""
+    try:
+        found = json.loads(content)
+    except ValueError:
+        return set()
+    return {path for path in found if isinstance(path, str) and _below(path)} if isinstance(found, list) else set()
+
+
+def write(
+    rendering: Mapping[str, bytes], folder: Path, *, reach: Callable[[str], None] = lambda _point: None
+) -> Written:
+    """Make ``folder`` hold ``rendering``, by path; return what was done.
+
+    What an earlier rendering wrote and this one has not is removed, other files stay. ``reach`` is called with the
+    name of every point that is reached, for tests. Raises :class:`FilesError`.
+    """
+    return update(folder, lambda _path: False, lambda _files: rendering, reach=reach)
+
+
+def update(
+    folder: Path,
+    wanted: Callable[[str], bool],
+    render: Callable[[dict[str, bytes]], Mapping[str, bytes]],
+    *,
+    reach: Callable[[str], None] = lambda _point: None,
+) -> Written:
+    """Make ``folder`` hold what ``render`` makes of the files there that ``wanted`` takes; return what was done.
+
+    Nobody else writes between the reading and the writing, so that of two publishers at once none takes back what the
+    other did, if ``render`` asks for the catalogue itself. Raises :class:`FilesError`, and what ``render`` raises.
+    """
+    try:
+        folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+        with _alone(folder):
+            rendering = render(read(folder, wanted))
+            for path in rendering:
+                _require_below(path)
+            return _write(rendering, folder, reach)
+    except OSError as error:
+        raise FilesError(
+            f"{folder}: the feeds cannot be written: {error.strerror} ({error.filename})",
+            todo="Make room, or make it writable for this user, and try again: readers still have what was there.",
+        ) from error
+
+
+def read(folder: Path, wanted: Callable[[str], bool]) -> dict[str, bytes]:
+    """Return the files below ``folder`` whose path ``wanted`` takes; nothing where there is no folder.
+
+    Raises :class:`FilesError`.
+    """
+    found = {}
+    try:
+        for path in sorted(folder.rglob("*")):
+            name = path.relative_to(folder).as_posix()
+            if wanted(name) and path.is_file():
+                found[name] = path.read_bytes()
+    except OSError as error:
+        raise FilesError(
+            f"{folder}: cannot be read: {error.strerror} ({error.filename})", todo="Make it readable for this user."
+        ) from error
+    return found
+
+
+def _write(rendering: Mapping[str, bytes], folder: Path, reach: Callable[[str], None]) -> Written:
+    before = listed((folder / LIST).read_bytes()) if (folder / LIST).is_file() else set()
+    _tidy(folder, before | rendering.keys())
+    gone = [path for path in reversed(in_order(before - rendering.keys())) if (folder / path).is_file()]
+    new = [path for path in in_order(rendering) if not _holds(folder / path, rendering[path])]
+    if new or gone:
+        # Before anything is there that it does not list; after everything is gone that it did.
+        _replace(folder / LIST, listing(before | rendering.keys()))
+    reach("listed")
+    for path in new:
+        _replace(folder / path, rendering[path])
+        reach(f"wrote {path}")
+    for path in gone:
+        (folder / path).unlink()
+        reach(f"removed {path}")
+        _prune(folder, path)
+    if not _holds(folder / LIST, listing(rendering)):
+        _replace(folder / LIST, listing(rendering))
+    return Written(tuple(new), tuple(gone), len(rendering) - len(new))
+
+
+def _holds(file: Path, content: bytes) -> bool:
+    try:
+        return file.stat().st_size == len(content) and file.read_bytes() == content
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def _replace(file: Path, content: bytes) -> None:
+    """Put ``content`` in the place of ``file``, whole or not at all, whatever dies in between."""
+    file.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    new = file.with_name(f".{file.name}{_TEMPORARY}")
+    with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, _MODE), "wb") as out:
+        # Not as the umask has it: what is published is for everybody.
+        os.fchmod(out.fileno(), _MODE)
+        out.write(content)
+        out.flush()
+        os.fsync(out.fileno())
+    new.replace(file)
+    _sync(file.parent)
+
+
+def _sync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _tidy(folder: Path, paths: Iterable[str]) -> None:
+    """Remove what a process that died had begun to write. Nobody else writes now."""
+    for path in (LIST, *paths):
+        file = folder / path
+        file.with_name(f".{file.name}{_TEMPORARY}").unlink(missing_ok=True)
+
+
+def _prune(folder: Path, path: str) -> None:
+    """Remove the folders that are empty without ``path``."""
+    for parent in (folder / path).parents:
+        if parent == folder:
+            return
+        try:
+            parent.rmdir()
+        except OSError:  # something is in it still, of ours or of others
+            return
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock; it goes with the process, however that ends."""
+    handle = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _MODE)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _below(path: str) -> bool:
+    parts = PurePosixPath(path).parts
+    good = path == "/".join(parts) and not path.startswith("/") and "\0" not in path
+    return good and bool(parts) and not any(part == ".." or part.startswith(".") for part in parts)
+
+
+def _require_below(path: str) -> None:
+    if not _below(path):
+        raise ValueError(f"no path of a feed: {path!r}")

@@ -1,0 +1,124 @@
+"""Bring a rendering, or the folder of one, to where it is served: a bucket of S3, or another machine by rsync.
+
+In the order of :mod:`ebspub.feeds.files`: what is named before what names it, removals last and the other way round.
+Both replace a file as a whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import posixpath
+import subprocess
+from collections.abc import Iterable, Mapping
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from ebspub.errors import EbspubError
+from ebspub.feeds.files import LIST, Written, in_order, listed, listing, rank
+
+_TYPES = {
+    ".txt": "text/plain; charset=utf-8",
+    ".json": "application/json",
+    ".sjson": "text/plain; charset=utf-8",
+    ".gpg": "application/pgp-signature",
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".csv": "text/csv; charset=utf-8",
+    ".atom": "application/atom+xml",
+}
+#: Every file is replaced in its place: what is cached for long would not fit what an index, cached anew, says of it.
+CACHE = "public, max-age=60"
+_SECONDS = 3600.0
+
+
+class SyncError(EbspubError):
+    """A copy of the feeds cannot be brought up to date."""
+
+
+def content_type(path: str) -> str:
+    """Return the media type of a file of a rendering."""
+    return _TYPES.get(posixpath.splitext(path)[1], "application/json")  # releasesTable
+
+
+def to_s3(rendering: Mapping[str, bytes], client: Any, bucket: str, prefix: str = "") -> Written:
+    """Make the objects below ``prefix`` those of ``rendering``; return what was done.
+
+    ``client`` is boto3's of S3. What an earlier rendering brought and this one has not is removed, as far as
+    ``.ebspub-files`` there lists it; other objects stay, and those that are as they should be are not put again.
+    Raises :class:`SyncError`.
+    """
+    root = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
+    try:
+        return _to_s3(rendering, client, bucket, root)
+    except (ClientError, BotoCoreError) as error:
+        raise SyncError(
+            f"s3://{bucket}/{root}: {error}",
+            todo="The credentials need s3:ListBucket, s3:GetObject, s3:PutObject and s3:DeleteObject there. Try again.",
+        ) from error
+
+
+def _to_s3(rendering: Mapping[str, bytes], client: Any, bucket: str, root: str) -> Written:
+    pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=root)
+    there = [each for page in pages for each in page.get("Contents", ())]
+    tags = {each["Key"].removeprefix(root): each["ETag"].strip('"') for each in there}
+    before: set[str] = set()
+    if LIST in tags:
+        before = listed(client.get_object(Bucket=bucket, Key=root + LIST)["Body"].read())
+
+    def put(path: str, content: bytes) -> None:
+        client.put_object(
+            Bucket=bucket, Key=root + path, Body=content, ContentType=content_type(path), CacheControl=CACHE
+        )
+
+    # An object that S3 encrypts by a key of KMS has another tag, and is put each time: no harm but the time.
+    new = [path for path in in_order(rendering) if tags.get(path) != _digest(rendering[path])]
+    gone = [path for path in reversed(in_order(before - rendering.keys())) if path in tags]
+    if new or gone:
+        put(LIST, listing(before | rendering.keys()))
+    for path in new:
+        put(path, rendering[path])
+    for path in gone:
+        client.delete_object(Bucket=bucket, Key=root + path)
+    if new or gone:
+        put(LIST, listing(rendering))
+    return Written(tuple(new), tuple(gone), len(rendering) - len(new))
+
+
+def _digest(content: bytes) -> str:
+    """Return what S3 tags an object with that was put in one piece."""
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
+
+
+def by_rsync(folder: Path, paths: Iterable[str], destination: str, *, delete: bool = False) -> None:
+    """Bring the files ``paths`` of ``folder`` to ``destination``, as rsync takes it: ``HOST:/path/``.
+
+    ``delete``: whatever else is there is removed, last, for it is a copy of the folder and nothing else. Raises
+    :class:`SyncError`.
+    """
+    kept = sorted(paths, key=lambda path: (rank(path), path))
+    base = ["--times", "--perms", "--omit-dir-times"]
+    for _, some in groupby(kept, key=rank):
+        _rsync([*base, "--from0", "--files-from=-"], folder, destination, "\0".join(some))
+    if delete:
+        _rsync([*base, "--recursive", "--delete-after", "--exclude=.ebspub-*"], folder, destination, "")
+
+
+def _rsync(options: list[str], folder: Path, destination: str, names: str) -> None:
+    command = ["rsync", *options, "--", f"{folder}/", destination]
+    try:
+        done = subprocess.run(
+            command, input=names, capture_output=True, text=True, errors="replace", check=False, timeout=_SECONDS
+        )
+    except FileNotFoundError as error:
+        raise SyncError("rsync is not installed", todo="Install it: apt-get install rsync.") from error
+    except subprocess.TimeoutExpired as error:
+        raise SyncError(f"{destination}: rsync did not end within {_SECONDS:g} s", todo="Try again.") from error
+    if done.returncode != 0:
+        raise SyncError(
+            f"{destination}: rsync ended with exit status {done.returncode}: {done.stderr.strip()[:500]}",
+            todo="Try again: what is there is whole, and no index names what is missing.",
+        )

@@ -1,0 +1,139 @@
+"""All feeds together: golden files, identical bytes of an unchanged catalogue, and a folder that is published to."""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ebspub.demo.signing import Signer, signer
+from ebspub.feeds import every, query
+from ebspub.feeds.catalog import Catalog
+from ebspub.feeds.files import in_order, read
+from ebspub.feeds.signing import Key
+from tests.unit.feeds import readers
+from tests.unit.feeds.facts import image, lucid, many
+
+GOLDEN = Path(__file__).parent / "golden"
+#: Every format, with what makes a difference in it: two streams, two partitions, a desktop, a kernel and none.
+CATALOG = Catalog.of(
+    [
+        *[each for each in lucid() if each.arch == "amd64"],
+        image(snapshot="snap-0123456789abcdef0", name="ubuntu/images/hvm-ssd-gp3/x", boot_mode="uefi-preferred"),
+        image(region="cn-north-1", ami="ami-2", arch="arm64", released=1714003600.0),
+        image(build="desktop", ami="ami-3"),
+        image(label="daily", serial="20240501", ami="ami-4", released=1714600000.0),
+        image(label="beta2", suite="oracular", version="24.10", serial="20240901.2", ami="ami-5"),
+    ]
+)
+OPTIONS = every.Options(columns=query.LUCID_ERA, origin="images.example.com", url="https://images.example.com")
+
+
+def golden() -> dict[str, bytes]:
+    """Return what is compared: all but the page's own files, which are resources and not rendered."""
+    rendered = every.render(CATALOG, OPTIONS)
+    return {path: content for path, content in rendered.items() if not path.endswith((".html", ".css", "locator.js"))}
+
+
+def test_the_golden_files_come_out_byte_for_byte() -> None:
+    """``python -m tests.unit.feeds.test_every`` writes them anew: look at the difference before you commit it."""
+    assert golden() == read(GOLDEN / "every", lambda _path: True)
+
+
+def test_an_unchanged_catalogue_gives_identical_bytes_in_whatever_order_it_comes() -> None:
+    images = [*lucid(), *many(500)]
+    first = every.render(Catalog.of(images))
+    random.Random(2).shuffle(images)
+    assert every.render(Catalog.of(images)) == first
+
+
+@pytest.fixture(scope="module")
+def key() -> Iterator[Signer]:
+    with signer() as found:
+        found.make_key()
+        yield found
+
+
+@pytest.mark.needs_tool("gpg", "gpgv")
+def test_a_folder_that_is_published_to_twice_is_not_touched_the_second_time(key: Signer, tmp_path: Path) -> None:
+    ours = Key(key.fingerprint, key.home)
+    theirs = tmp_path / "query/hardy/server/released.current.txt"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_bytes(query.row(image(suite="hardy", ami="ami-9")) + b"\n")
+    first = every.publish(tmp_path, lambda: CATALOG, OPTIONS, ours)
+    assert first.written[-2:] == ("streams/v1/index.sjson", "locator/ec2/index.html")
+    again = every.publish(tmp_path, lambda: CATALOG, OPTIONS, ours)
+    assert (again.written, again.removed) == ((), ())
+    assert theirs.read_bytes() == query.row(image(suite="hardy", ami="ami-9")) + b"\n"
+    assert b"ami-9" in (tmp_path / "images.json").read_bytes()
+
+
+def test_what_is_withdrawn_is_in_no_file_any_more(tmp_path: Path) -> None:
+    bad = image(serial="20240601", ami="ami-0bad0bad")
+    every.publish(tmp_path, lambda: Catalog.of([*CATALOG.images, bad]))
+    assert any(b"ami-0bad0bad" in content for content in read(tmp_path, lambda _path: True).values())
+    every.publish(tmp_path, lambda: CATALOG.withdraw([bad]))
+    assert not any(b"ami-0bad0bad" in content for content in read(tmp_path, lambda _path: True).values())
+    every.publish(tmp_path, lambda: Catalog.of([]).withdraw(CATALOG.images))
+    assert not any(b"ami-4b4ba522" in content for content in read(tmp_path, lambda _path: True).values())
+
+
+def test_every_index_is_written_after_what_it_names() -> None:
+    order = in_order(every.render(CATALOG))
+    assert order.index("streams/v1/index.json") > order.index("streams/v1/com.ubuntu.cloud:daily:aws.json")
+    assert order.index("query/released.latest.txt") > order.index("query/noble/server/released.current.txt")
+    assert order.index("locator/ec2/index.html") > order.index("locator/ec2/releases.js")
+
+
+class Dying:
+    """Dies at a point, by its number, of those that a publish reaches."""
+
+    def __init__(self, at: int) -> None:
+        self.left = at
+
+    def __call__(self, _point: str) -> None:
+        if self.left == 0:
+            raise KeyboardInterrupt
+        self.left -= 1
+
+
+def led_to(folder: Path) -> None:
+    """Go where the indexes lead: what they name is there, and is what they say."""
+    for stream in ("released", "daily"):
+        latest = folder / f"query/{stream}.latest.txt"
+        for line in latest.read_text().splitlines() if latest.exists() else ():
+            suite, build, _, serial = line.split("\t")
+            rows = readers.strict((folder / f"query/{suite}/{build}/{stream}.txt").read_text())
+            assert serial in {row["serial"] for row in rows}
+    index = folder / "streams/v1/index.json"
+    for entry in json.loads(index.read_bytes())["index"].values() if index.exists() else ():
+        assert set(entry["products"]) <= json.loads((folder / entry["path"]).read_bytes())["products"].keys()
+
+
+def test_one_that_dies_anywhere_leaves_indexes_that_lead_somewhere_and_the_next_ends_it(tmp_path: Path) -> None:
+    before = Catalog.of([image(serial="20240101", ami="ami-old"), image(label="daily", ami="ami-4", serial="20240102")])
+    after = Catalog.of([*before.images, *CATALOG.images[:6]])
+    every.publish(tmp_path / "right", lambda: after)
+    right = read(tmp_path / "right", lambda _path: True)
+    for number in range(100):
+        folder = tmp_path / str(number)
+        every.publish(folder, lambda: before)
+        try:
+            every.publish(folder, lambda: after, reach=Dying(number))
+            break
+        except KeyboardInterrupt:
+            led_to(folder)
+        every.publish(folder, lambda: after)
+        assert read(folder, lambda _path: True) == right
+    assert number > 10
+
+
+if __name__ == "__main__":
+    for path, content in golden().items():
+        (GOLDEN / "every" / path).parent.mkdir(parents=True, exist_ok=True)
+        (GOLDEN / "every" / path).write_bytes(content)
+    sys.exit(0)
