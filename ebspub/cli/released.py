@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ebspub.cli import output
 
 if TYPE_CHECKING:
     from ebspub.app.release import Change, Released, Result
+    from ebspub.app.release.drift import Drift
 
 INTERRUPTED = "interrupted; the same command goes on where it was"
 
@@ -38,12 +39,17 @@ def sum_up(result: Result, *, as_json: bool, verb: str) -> None:
     """Say what came of each build: to stdout what was done, to stderr what stands in the way."""
     if as_json:
         output.out_json({"releases": [_document(each) for each in result.releases]})
-    for each in result.releases:
-        if not as_json and not each.busy:
-            output.out(_summary(each))
-        _complain(each, verb)
+    tell(result.releases, quiet=as_json, verb=verb)
     if result.signal:
         output.err(INTERRUPTED)
+
+
+def tell(found: Sequence[Released], *, quiet: bool = False, verb: str = "publish") -> None:
+    """Say what came of builds; ``quiet``: only what stands in the way."""
+    for each in found:
+        if not (quiet or each.busy):
+            output.out(_summary(each))
+        _complain(each, verb)
 
 
 def _summary(released: Released) -> str:
@@ -75,3 +81,34 @@ def _document(released: Released) -> dict[str, Any]:
             for region, error in released.errors.items()
         ],
     }
+
+
+def drift_document(drift: Drift) -> dict[str, Any]:
+    """Return what is amiss with a published build as JSON."""
+    return {
+        "release": drift.id,
+        "label": drift.label,
+        "state": drift.state or None,
+        "changes": [change_document(each) for each in drift.changes],
+        "missing": list(drift.missing),
+        "errors": [{"region": region or None, "message": what} for region, what in drift.errors.items()],
+    }
+
+
+def print_drift(drifts: Sequence[Drift], files: Sequence[str]) -> None:
+    """Say what `ebspub publish` would change; nothing where nothing is amiss."""
+    for drift in drifts:
+        if not drift.amiss:
+            continue
+        state = f"{drift.state} as {drift.label}" if drift.state else "not published yet"
+        again = "unpublish" if drift.state == "unpublishing" else "publish"
+        output.out("")
+        output.out(
+            f"{drift.id}: {state}; `ebspub {again} {drift.id}` makes {output.plural(len(drift.changes), 'call')}"
+        )
+        for change in drift.changes:
+            output.out(f"  {line(change)}")
+        for what in drift.errors.values():
+            output.out(f"  {output.clean(what)}")
+    for file in files:
+        output.out(f"feeds: {output.clean(file)}")
