@@ -230,9 +230,11 @@ def settle(conn: sa.Connection, wanted: str, lease: Lease, region: str, now: flo
     conn.execute(statement.values(status=EffectStatus.DONE.value, closed_at=now))
 
 
-def history(conn: sa.Connection, wanted: Sequence[str]) -> list[ReleaseChange]:
-    """Return every call made for some releases, oldest first."""
+def history(conn: sa.Connection, wanted: Sequence[str], *, job_id: str | None = None) -> list[ReleaseChange]:
+    """Return every call made for some releases, or for one job of them, oldest first."""
     query = sa.select(_CHANGES).where(_CHANGES.c.release_id.in_(list(wanted))).order_by(_CHANGES.c.id)
+    if job_id is not None:
+        query = query.where(_CHANGES.c.job_id == job_id)
     return [
         ReleaseChange(**{**row, "status": EffectStatus(row["status"]), "error": Failure.from_json(row["error"])})
         for row in conn.execute(query).mappings()
