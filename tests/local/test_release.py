@@ -243,3 +243,25 @@ def test_feeds_that_cannot_be_written_leave_a_build_unpublished_or_public(stage:
     assert stage.mutating(before) == []  # what may still be found must stay usable
     assert app.unpublish(runtime_of(stage), ["lucid-server"], lambda _: None).exit_code == 0
     assert seen(stage)["launch"] == []
+
+
+def test_a_run_publishes_what_wishes_it_once_and_not_what_was_taken_back(stage: Stage) -> None:
+    for arch in ("amd64", "i386"):
+        register(stage, arch, stage.regions[0])
+    stage.config.write_text(stage.config.read_text().replace("[builds.source]", 'publish = "auto"\n[builds.source]'))
+    one = ("run", "--region", stage.regions[0])
+    assert ebspub(stage, *one).returncode == 0
+    assert public(stage) == set()  # not complete
+    for arch in ("amd64", "i386"):
+        register(stage, arch, stage.regions[1])
+
+    done = ebspub(stage, *one)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "lucid-server-20101020: published as release" in done.stdout
+    before = len(stage.cloud.calls())
+    quiet = ebspub(stage, "run")
+    assert (quiet.returncode, quiet.stdout, stage.cloud.calls(before)) == (0, "", [])
+    assert ebspub(stage, "unpublish", "lucid-server").returncode == 0
+    assert ebspub(stage, "run").returncode == 0
+    assert state(stage) == ("unpublished", "release")
