@@ -34,7 +34,7 @@ def show(
     config: options.ConfigPath = None,
     verbose: options.Verbose = False,  # noqa: ARG001 - its callback has done the work
 ) -> None:
-    """Show the history of one job, or how far a build is on its way to the public.
+    """Show the history of a job, or of a published build.
 
     Every transition and every call to AWS in order of time, and what the job made. --json prints {"job": {...},
     "history": [...], "resources": [...]}; "record" in the history is "event" or "call". Of a build: {"release": {...},

@@ -24,11 +24,12 @@ def unpublish(
     config: options.ConfigPath = None,
     verbose: options.Verbose = False,  # noqa: ARG001 - its callback has done the work
 ) -> None:
-    """Take builds back: nobody finds them any more, then nobody may launch them.
+    """Take builds back from the public.
 
-    Out of the feeds first, then out of the SSM parameters (one that goes from build to build holds the newest published
-    build before it again, or is deleted), then the AMIs' permissions are revoked, then the snapshots'. AMIs and
-    snapshots stay; instances that run stay. `ebspub publish` makes the build public again; `ebspub run` does not.
+    Nobody finds them any more, then nobody may launch them: out of the feeds first, then out of the SSM parameters (one
+    that goes from build to build holds the newest published build before it again, or is deleted), then the permissions
+    of the AMIs are revoked, then those of the snapshots. AMIs and snapshots stay, and so do instances that run.
+    `ebspub publish` makes the build public again; `ebspub run` does not.
 
     Exit codes: as of `ebspub publish`.
 

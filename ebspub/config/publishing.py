@@ -101,6 +101,11 @@ def sharing(config: Config, index: int, region: str) -> Sharing:
     )
 
 
+def publishes(config: Config, region: str) -> bool:
+    """Whether any build is to be shared, or named, in ``region`` once it is published."""
+    return any(sharing(config, index, region) != Sharing() for index in range(len(config.builds)))
+
+
 def values(spec: JobSpec, label: str) -> dict[str, str]:
     """Return the values of the templates' fields; ``label`` instead of the one that the job was planned with."""
     return {
