@@ -141,7 +141,7 @@ def _cancellable(job_ids: Sequence[str], found: list[Job]) -> list[Job]:
         if job.status is Status.DONE:
             raise UsageError(
                 f"{job.id} is registered as {job.ami_id}: there is nothing to cancel",
-                todo="A published AMI is withdrawn by deregistering it.",
+                todo="`ebspub unpublish` takes a published build back; an AMI goes by deregistering it.",
             )
     return found
 

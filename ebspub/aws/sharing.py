@@ -24,14 +24,14 @@ def launch_permissions(ec2: EC2Client, image: str) -> frozenset[str]:
     """Return the principals that may launch an AMI of this account."""
     with calling("DescribeImageAttribute"):
         answer = ec2.describe_image_attribute(ImageId=image, Attribute="launchPermission")
-        return frozenset(_principal(item) for item in listed(answer, "LaunchPermissions"))
+        return _principals(listed(answer, "LaunchPermissions"))
 
 
 def volume_permissions(ec2: EC2Client, snapshot: str) -> frozenset[str]:
     """Return the principals that may make volumes of a snapshot of this account."""
     with calling("DescribeSnapshotAttribute"):
         answer = ec2.describe_snapshot_attribute(SnapshotId=snapshot, Attribute="createVolumePermission")
-        return frozenset(_principal(item) for item in listed(answer, "CreateVolumePermissions"))
+        return _principals(listed(answer, "CreateVolumePermissions"))
 
 
 def change_launch(ec2: EC2Client, image: str, *, add: Collection[str] = (), remove: Collection[str] = ()) -> None:
@@ -86,9 +86,10 @@ def _some(principals: Collection[str]) -> Iterator[list[str]]:
         yield ordered[start : start + _MOST]
 
 
-def _principal(item: Mapping[str, Any]) -> str:
+def _principals(items: Iterable[Mapping[str, Any]]) -> frozenset[str]:
+    """Return who is named; a kind of principal that is not known here is nobody's to take away."""
     keys = ("Group", "UserId", "OrganizationArn", "OrganizationalUnitArn")
-    return next((said(item, key) for key in keys if item.get(key)), "")
+    return frozenset(said(item, key) for item in items for key in keys if item.get(key))
 
 
 def _item(principal: str) -> dict[str, str]:
