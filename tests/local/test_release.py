@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ from ebspub.app.release.drift import drift
 from ebspub.app.release.wanted import Phase
 from ebspub.config import load, select
 from ebspub.localcloud import Delays, Effect, Rule, Settings
+from ebspub.store import tables
 from tests.local.leftovers import Stage
 from tests.local.released import (
     FRIEND,
@@ -149,8 +151,26 @@ def test_a_region_that_comes_late_is_added_without_touching_the_others(stage: St
 
     calls = [call for call in stage.cloud.calls(before) if call.mutating]
     assert {call.region for call in calls} == {stage.regions[1]}
+    assert {call.service for call in calls} == {"ec2", "ssm"}
     assert len(public(stage)) == 4
     assert [len(names) for names, _ in files.notes] == [2, 4]
+    assert stage.mutating(files.notes[-1][1]) == []  # they come last
+
+
+def test_what_is_public_is_repaired_though_a_region_was_added_that_is_not_there_yet(stage: Stage) -> None:
+    alone = PUBLISH + f'required = "{stage.regions[0]}"\n'
+    configure(stage, alone)
+    for arch in ("amd64", "i386"):
+        register(stage, arch, stage.regions[0])
+    publish(stage)
+    configure(stage, PUBLISH)
+    stage.clients.region(stage.region).ssm.delete_parameter(Name="/images/lucid/current/i386")
+
+    result = app.publish(runtime_of(stage), ["lucid-server"], lambda _: None)
+
+    assert [change.action for change in result.releases[0].made] == ["PutParameter"]
+    assert (result.exit_code, state(stage), len(public(stage))) == (0, ("published", "release"), 2)
+    assert len(result.releases[0].missing) == 2
 
 
 def test_what_is_unpublished_is_found_no_more_and_then_revoked(stage: Stage) -> None:
@@ -218,6 +238,47 @@ def test_a_region_that_fails_is_named_and_stops_no_other(stage: Stage) -> None:
     assert {job.rpartition("-amd64-")[2] for job in public(stage) if "amd64" in job} == {stage.regions[0]}
     publish(stage)
     assert len(public(stage)) == 4
+
+
+def test_what_cannot_be_used_is_not_named_and_what_cannot_be_unnamed_is_closed_all_the_same(stage: Stage) -> None:
+    register_all(stage)
+    configure(stage, PUBLISH + f'required = "{stage.regions[0]}"\n')
+    rule = stage.cloud.deny("ModifyImageAttribute")
+    result = app.publish(runtime_of(stage), ["lucid-server"], lambda _: None)
+    stage.cloud.remove_fault(rule)
+    assert set(result.releases[0].errors) == set(stage.regions)
+    assert {change.action for change in result.releases[0].made} == {"CreateTags", "ModifySnapshotAttribute"}
+    assert (state(stage), public(stage)) == (("publishing", "release"), set())
+    publish(stage)
+    rule = stage.cloud.deny("DeleteParameter")
+    result = app.unpublish(runtime_of(stage), ["lucid-server"], lambda _: None)
+    stage.cloud.remove_fault(rule)
+    assert set(result.releases[0].errors) == set(stage.regions)
+    assert state(stage) == ("unpublishing", "release")
+    found = seen(stage, "i386", stage.regions[1])
+    assert (found["launch"], found["volume"], len(found["parameters"])) == ([], [], 2)
+    assert app.unpublish(runtime_of(stage), ["lucid-server"], lambda _: None).exit_code == 0
+    assert seen(stage)["parameters"] == []
+
+
+def test_an_image_that_is_gone_is_found_no_more(stage: Stage) -> None:
+    register_all(stage)
+    publish(stage)
+    files, lost = Files(stage), stage.get(f"lucid-server-20101020-amd64-{stage.region}")
+    stage.ec2().deregister_image(ImageId=lost.ami_id)
+    with stage.store.write() as conn:  # long ago, so that EC2 cannot be hiding it
+        conn.execute(tables.jobs.update().values(ended_at=time.time() - 1000))
+
+    result = app.publish(runtime_of(stage), ["lucid-server"], lambda _: None, feeds=files)
+
+    assert result.exit_code == 3
+    assert lost.id in str(result.releases[0].errors[stage.region])
+    assert len(public(stage)) == 3
+    assert lost.id not in files.notes[-1][0]
+    result = app.unpublish(runtime_of(stage), ["lucid-server"], lambda _: None)
+    assert result.exit_code == 0, result
+    ssm = stage.clients.region(stage.region).ssm
+    assert ssm.get_parameters_by_path(Path="/images/lucid", Recursive=True)["Parameters"] == []
 
 
 def test_throttled_calls_are_made_again(stage: Stage) -> None:

@@ -100,6 +100,8 @@ def test_a_publish_that_dies_at_any_call_is_finished_by_the_next(stage: Stage, w
 
         assert died == (nth <= PUBLISHING)
         assert (f"{name}-amd64-{stage.region}" in public(stage)) != died
+        with stage.store.read() as conn:  # on record before it was made
+            assert [each.closed_at is None for each in releases.history(conn, [name])][-1] == died
         publish(stage, name)
         done = [call for call in stage.cloud.calls(before) if call.mutating and call.executed]
         # The one whose answer was lost was made, seen, and not made again.

@@ -115,6 +115,8 @@ class _Work:
         self._feeds = feeds or configured(runtime.config)
         self._store, self._clock, self._config = runtime.store, runtime.clock, runtime.config
         self._done = Released(release.id, release.label)
+        #: What is public already is repaired, and added to, as far as can be: it waits for nothing.
+        self._public = release.state is ReleaseState.PUBLISHED
 
     # --- publish -----------------------------------------------------------------------------------------
 
@@ -125,7 +127,8 @@ class _Work:
             jobs = releases.jobs_of(conn, release.suite, release.build, release.serial)
             found = settings.context(conn, self._config, release)
         absent = gate.missing(plan, release.suite, release.build, release.serial, jobs)
-        gate.require_complete(plan, release.id, absent)
+        if not self._public:
+            gate.require_complete(plan, release.id, absent)
         if plan.verify:
             gate.require_verified(self._config, release.id, found.jobs)
         check_accounts(self._runtime, found.jobs)
@@ -152,7 +155,7 @@ class _Work:
 
         told = dict(zip(wanted, self._side_by_side(ask, list(wanted)), strict=True))
         barred = {region: error for region, error in told.items() if error is not None}
-        if barred and not gate.enough(plan, {*absent, *barred}):
+        if barred and not self._public and not gate.enough(plan, {*absent, *barred}):
             problems = [f"{error.what} ({error.todo})" for error in barred.values()]
             raise EbspubError(
                 f"{self._release.id}: nothing was published: " + "; ".join(problems),
@@ -198,7 +201,7 @@ class _Work:
         now, name = self._clock.now(), self._release.id
         gone = frozenset(job for each in outcomes for job in each.gone)
         usable = [job for job in found.jobs if job.id not in gone and job.spec.region not in failed]
-        complete = gate.enough(plan, failed)
+        complete = self._public or gate.enough(plan, failed)
         with self._store.write() as conn:
             releases.withdraw(conn, name, lease, now, gone)
             if complete:
