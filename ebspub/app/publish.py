@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
@@ -20,6 +20,9 @@ from ebspub.spec import JobSpec
 from ebspub.states import Lifecycle, State, Status
 from ebspub.store import Job, Store, events, jobs, leases, tables
 
+if TYPE_CHECKING:
+    from ebspub.app.release import Released
+
 
 @dataclass
 class Result:
@@ -32,6 +35,8 @@ class Result:
     signal: int = 0
     #: Calls were still under way when the process had to stop.
     cut_short: bool = False
+    #: What came of the builds that were published at the end.
+    released: list[Released] = field(default_factory=list)
 
     def of(self, *statuses: Status) -> list[Job]:
         """Return the jobs that ended in one of ``statuses``."""
@@ -42,9 +47,13 @@ class Result:
         """The documented exit code (:mod:`ebspub.errors`)."""
         if self.signal:
             return 128 + self.signal
-        if self.of(Status.FAILED):
+        if self.of(Status.FAILED) or any(each.errors for each in self.released):
             return 3
-        if self.busy or self.of(Status.WAITING, Status.RUNNING, Status.CANCELLING):
+        if (
+            self.busy
+            or any(each.busy for each in self.released)
+            or self.of(Status.WAITING, Status.RUNNING, Status.CANCELLING)
+        ):
             return BusyError.exit_code
         return 0
 
@@ -132,7 +141,7 @@ def _cancellable(job_ids: Sequence[str], found: list[Job]) -> list[Job]:
         if job.status is Status.DONE:
             raise UsageError(
                 f"{job.id} is registered as {job.ami_id}: there is nothing to cancel",
-                todo="A published AMI is withdrawn by deregistering it.",
+                todo="`ebspub unpublish` takes a published build back; an AMI goes by deregistering it.",
             )
     return found
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from ebspub.clock import isoformat
 from ebspub.spec import Source
 from ebspub.states import STEP_AFTER, State, Status
 from ebspub.store import Effect, Event, Job, Resource, leases
+from ebspub.store.releases import Release, ReleaseChange
 
 
 def effective_status(job: Job, now: float) -> str:
@@ -100,4 +102,44 @@ def effect_document(effect: Effect, resources: dict[int, Resource]) -> dict[str,
         "status": effect.status.value,
         "seconds": taken,
         "error": effect.error.as_json() if effect.error else None,
+    }
+
+
+def change_document(change: ReleaseChange) -> dict[str, Any]:
+    """Return one call of `publish` or `unpublish` as JSON, with the keys of :func:`effect_document`."""
+    taken = None if change.closed_at is None else round(change.closed_at - change.opened_at, 3)
+    return {
+        "at": isoformat(change.opened_at),
+        "attempt": None,
+        "epoch": change.epoch,
+        "action": change.action,
+        "target": change.target,
+        "status": change.status.value,
+        "seconds": taken,
+        "error": change.error.as_json() if change.error else None,
+        "request": dict(change.request),
+    }
+
+
+def release_document(release: Release, known: Sequence[Job], public: Collection[str]) -> dict[str, Any]:
+    """Return a release as JSON; ``public``: ids of those of its jobs that others may find."""
+    times = {name: getattr(release, name) for name in ("created_at", "published_at", "unpublished_at")}
+    return {
+        "id": release.id,
+        **{name: getattr(release, name) for name in ("suite", "build", "serial", "label")},
+        "state": release.state.value,
+        "error": dict(release.error) if release.error else None,
+        **{name: None if at is None else isoformat(at) for name, at in times.items()},
+        "jobs": [
+            {
+                "id": job.id,
+                "region": job.spec.region,
+                "arch": job.spec.arch,
+                "status": job.status.value,
+                "ami_id": job.ami_id,
+                "snapshot_id": job.snapshot_id,
+                "public": job.id in public,
+            }
+            for job in known
+        ],
     }

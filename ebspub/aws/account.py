@@ -336,15 +336,27 @@ def public_images(ec2: EC2Client) -> int:
 
 def quotas(region: str) -> dict[str, float]:
     """Return the quotas of a region that publishing may meet, by their names. Raises AwsError."""
-    client: Any
-    with preparing("creating a client"):
-        options = Config(retries={"mode": "standard", "total_max_attempts": 2}, connect_timeout=10, read_timeout=20)
-        client = boto3.session.Session().client("service-quotas", region_name=region, config=options)
-    with calling("GetServiceQuota"):
-        public = client.get_service_quota(ServiceCode="ec2", QuotaCode=PUBLIC_AMIS).get("Quota", {})
-        found = {PUBLIC_NAME: float(public["Value"])}
+    client = _quota_client(region)
+    found = {PUBLIC_NAME: _public_quota(client)}
     with calling("ListServiceQuotas"):
         items = paged(client.list_service_quotas, "Quotas", ServiceCode="ebs", MaxResults=100)
         # What limits snapshots under way has one quota for each type of volume, whose codes nobody writes down.
         some = {text(item, "QuotaName"): float(item["Value"]) for item in items}
     return {**found, **{name: value for name, value in some.items() if "snapshot" in name.lower()}}
+
+
+def public_quota(region: str) -> float:
+    """Return how many AMIs this account may have public in a region. Raises AwsError."""
+    return _public_quota(_quota_client(region))
+
+
+def _quota_client(region: str) -> Any:
+    with preparing("creating a client"):
+        options = Config(retries={"mode": "standard", "total_max_attempts": 2}, connect_timeout=10, read_timeout=20)
+        return boto3.session.Session().client("service-quotas", region_name=region, config=options)
+
+
+def _public_quota(client: Any) -> float:
+    with calling("GetServiceQuota"):
+        public = client.get_service_quota(ServiceCode="ec2", QuotaCode=PUBLIC_AMIS).get("Quota", {})
+        return float(public["Value"])

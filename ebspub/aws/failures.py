@@ -59,6 +59,7 @@ _BY_CODE: dict[str, Cause] = {
     "RequestThrottledException": Cause.THROTTLED,
     "ConcurrentLimitExceededException": Cause.THROTTLED,
     "PendingSnapshotLimitExceeded": Cause.THROTTLED,
+    "TooManyUpdates": Cause.THROTTLED,
     "InternalError": Cause.TRANSIENT,
     "InternalFailure": Cause.TRANSIENT,
     "InternalServerException": Cause.TRANSIENT,

@@ -28,6 +28,8 @@ VERIFY = "ebspub:source-verify"
 #: Where nothing says which bytes the source has until a builder has measured them: digest of the URL they come from.
 ORIGIN = "ebspub:source-url-sha256"
 
+#: What it is published as: set by `ebspub publish`, and changed when a daily becomes a release.
+LABEL = "ebspub:label"
 #: What was written, by the method that wrote it: `filesystem:` or `disk:` or `direct:` and a SHA-256 in hex.
 DIGEST = "ebspub:content-digest"
 

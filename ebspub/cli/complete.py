@@ -79,6 +79,15 @@ def published_builds(ctx: typer.Context) -> Iterable[str]:
 
 
 @_silent
+def registered_builds(ctx: typer.Context) -> Iterable[str]:
+    """Complete BUILD of `publish`: builds with their serials, of the registered jobs in the database."""
+    given = ctx.params.get("targets") or ()
+    rows = _rows(ctx, "suite", "build", "serial", "state")
+    names = [f"{suite}-{build}-{serial}" for suite, build, serial, state in rows if state == "registered"]
+    return [name for name in names if name not in given]
+
+
+@_silent
 def job_ids(ctx: typer.Context) -> Iterable[str]:
     """Complete JOB; jobs that are on the line already are left out."""
     given = ctx.params.get("job_ids") or ()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from ebspub.cli import describe, output
+from ebspub.cli import describe, output, released
 from ebspub.cli.reporter import reporting
 from ebspub.cli.signals import Watch
 
@@ -65,6 +65,7 @@ def _sum_up(result: Result, busy: str) -> None:
         if output.on_terminal():
             _show(jobs)
         output.out(f"{output.plural(len(jobs), 'job')}: {describe.counted(jobs)}")
+    released.tell(result.released)
     if result.busy:
         output.err(f"{_some([job.id for job in result.busy])}: {busy}")
     if result.signal:

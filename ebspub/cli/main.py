@@ -13,11 +13,13 @@ from ebspub.cli.command import Command, Group, start_logging
 from ebspub.cli.demo import demo
 from ebspub.cli.doctor import doctor
 from ebspub.cli.plan import plan
+from ebspub.cli.publish import publish
 from ebspub.cli.resume import resume
 from ebspub.cli.run import run
 from ebspub.cli.show import show
 from ebspub.cli.status import status
 from ebspub.cli.sweep import sweep
+from ebspub.cli.unpublish import unpublish
 from ebspub.cli.verify import verify
 
 # Plain help: rich would fold the examples, and is slow to load.
@@ -30,6 +32,8 @@ for _command in (
     plan,
     cancel,
     verify,
+    publish,
+    unpublish,
     sweep,
     doctor,
     demo,

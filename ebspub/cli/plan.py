@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from ebspub.cli import describe, options, output
+from ebspub.cli import describe, options, output, released
 
 if TYPE_CHECKING:
     from ebspub.app.estimate import Estimate, Known
@@ -38,6 +38,8 @@ def plan(
     publish what the artefact is, or what is to be copied was cancelled), unknown (the region did not answer). Exits
     with 3 where a job is to be refused or is unknown.
 
+    Of builds that are public it shows what differs from the configuration: what `ebspub publish` would change.
+
     Estimates: list prices of us-east-1 and rules of thumb; times are this database's own, once it has finished jobs of
     the same way.
 
@@ -49,20 +51,27 @@ def plan(
     choice = options.Choice(suite, serial, arch, region, build, label)
     from ebspub.app.plan import Action, total
     from ebspub.app.plan import plan as look
+    from ebspub.app.release.drift import drift, stale
     from ebspub.aws.clients import BotoClients
     from ebspub.clock import SystemClock
 
     found = options.found_specs(settings, choice)
     with options.existing_store(settings) as store:
-        planned = look(found.specs, store, BotoClients(), SystemClock().now(), found.unfit, found.known)
+        clients = BotoClients()
+        planned = look(found.specs, store, clients, SystemClock().now(), found.unfit, found.known)
+        drifts = drift(settings, store, clients, found.specs) if store is not None else []
+        files = stale(settings, store) if store is not None else []
     if as_json:
         jobs = [_document(each) for each in planned]
-        output.out_json({"current": found.current, "jobs": jobs, "total": _estimate(total(planned))})
+        told = {"current": found.current, "jobs": jobs, "total": _estimate(total(planned))}
+        output.out_json({**told, "releases": [released.drift_document(each) for each in drifts], "files": files})
     else:
         _print(planned)
         _print_ways(planned, total(planned), _learned(planned, found.known))
         _print_sources(planned, found.current)
-    if not found.complete or any(each.action in (Action.REFUSE, Action.UNKNOWN) for each in planned):
+        released.print_drift(drifts, files)
+    unknown = any(each.action in (Action.REFUSE, Action.UNKNOWN) for each in planned)
+    if unknown or not found.complete or any(each.errors for each in drifts):
         raise typer.Exit(3)
 
 

@@ -10,8 +10,11 @@ import typer
 from ebspub.cli import complete, describe, options, output
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
     from ebspub.config import Config
     from ebspub.store import Resource
+    from ebspub.store.releases import Release
 
 Document = Mapping[str, Any]
 
@@ -19,23 +22,36 @@ Document = Mapping[str, Any]
 def show(
     ctx: typer.Context,
     *,
-    job_id: Annotated[str, typer.Argument(metavar="JOB", help="Id of a job.", autocompletion=complete.job_ids)],
+    job_id: Annotated[
+        str,
+        typer.Argument(
+            metavar="JOB|BUILD",
+            help="Id of a job, or of a build that was published: suite-build-serial.",
+            autocompletion=complete.job_ids,
+        ),
+    ],
     as_json: options.AsJson = False,
     config: options.ConfigPath = None,
     verbose: options.Verbose = False,  # noqa: ARG001 - its callback has done the work
 ) -> None:
-    """Show the history of one job.
+    """Show the history of a job, or of a published build.
 
     Every transition and every call to AWS in order of time, and what the job made. --json prints {"job": {...},
-    "history": [...], "resources": [...]}; "record" in the history is "event" or "call".
+    "history": [...], "resources": [...]}; "record" in the history is "event" or "call". Of a build: {"release": {...},
+    "history": [...]}.
 
     Examples:
       ebspub show lucid-server-20101020-amd64-us-east-1
+      ebspub show lucid-server-20101020
       ebspub show lucid-server-20101020-amd64-us-east-1 --json | jq '.resources[] | select(.presence != "gone")'
     """
     document = _document(options.configuration(ctx, config), job_id)
     if as_json:
         output.out_json(document)
+        return
+    if "release" in document:
+        for line in [*_release(document["release"]), "", *_history(document["history"])]:
+            output.out(line)
         return
     for line in [*_facts(document["job"]), "", *_history(document["history"]), "", *_resources(document["resources"])]:
         output.out(line)
@@ -45,25 +61,54 @@ def _document(config: Config, job_id: str) -> dict[str, Any]:
     from ebspub.app import report
     from ebspub.clock import SystemClock
     from ebspub.errors import UsageError
-    from ebspub.store import effects, events, jobs
+    from ebspub.store import effects, events, jobs, releases
 
     options.require_store(config, [job_id])
     with options.existing_store(config) as store:
         assert store is not None
         with store.read() as conn:
             job = jobs.get(conn, job_id)
+            release = releases.get(conn, job_id if job is None else releases.release_id(job.spec))
+            if job is None and release is not None:
+                return _release_document(conn, release)
             if job is None:
                 raise UsageError(f"no such job: {job_id}", todo="`ebspub status` lists the jobs.")
             happened, called = events.history(conn, job_id), effects.history(conn, job_id)
+            shared = releases.history(conn, [release.id], job_id=job_id) if release is not None else []
     made = {each.id: each for each in job.resources}
     # Where the clock shows the same time for both, the event goes first: it made way for the call.
     records = [(each.at, 0, {"record": "event", **report.event_document(each)}) for each in happened]
     records += [(each.opened_at, 1, {"record": "call", **report.effect_document(each, made)}) for each in called]
+    records += [(each.opened_at, 2, {"record": "call", **report.change_document(each)}) for each in shared]
     return {
         "job": report.job_document(job, SystemClock().now()),
         "history": [document for _, _, document in sorted(records, key=lambda record: record[:2])],
         "resources": [_resource(each) for each in job.resources],
     }
+
+
+def _release_document(conn: Connection, release: Release) -> dict[str, Any]:
+    from ebspub.app import report
+    from ebspub.store import releases
+
+    known = releases.jobs_of(conn, release.suite, release.build, release.serial)
+    public = {each.job_id for each in releases.announced(conn)}
+    made = [{"record": "call", **report.change_document(each)} for each in releases.history(conn, [release.id])]
+    return {"release": report.release_document(release, known, public), "history": made}
+
+
+def _release(release: Document) -> list[str]:
+    rows = [
+        ("label", release["label"]),
+        ("state", release["state"]),
+        ("published", release["published_at"]),
+        ("unpublished", release["unpublished_at"]),
+        *(("error", output.clean(what)) for what in (release["error"] or {}).values()),
+    ]
+    jobs = [("JOB", "STATUS", "PUBLIC", "AMI")]
+    jobs += [(j["id"], j["status"], "yes" if j["public"] else "no", j["ami_id"] or "-") for j in release["jobs"]]
+    facts = output.columns([(name, value) for name, value in rows if value], indent="  ")
+    return [release["id"], *facts, "", "jobs", *output.columns(jobs, indent="  ")]
 
 
 def _resource(resource: Resource) -> dict[str, Any]:
@@ -125,7 +170,8 @@ def _call(call: Document) -> tuple[str, ...]:
     error = describe.error_text(call["error"]) if call["error"] else ""
     status = "" if call["status"] == "done" else call["status"]
     told = " ".join(filter(None, (call["target"], status, error)))
-    return (call["at"], str(call["attempt"]), f"  {call['action']}", _seconds(call["seconds"]), told)
+    attempt = "" if call["attempt"] is None else str(call["attempt"])
+    return (call["at"], attempt, f"  {call['action']}", _seconds(call["seconds"]), told)
 
 
 def _seconds(value: float | None) -> str:

@@ -12,21 +12,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Generic, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 from sqlalchemy.engine import URL, make_url
 
 from ebspub.config import values as v
+from ebspub.config.sharing import Publishing, PublishTable, SharingTable
+from ebspub.config.table import Table
 from ebspub.errors import ConfigError
 from ebspub.spec import Arch, Limits, Method
 
 T = TypeVar("T")
 VolumeType = Literal["standard", "gp2", "gp3", "io1", "io2"]
-
-
-class Table(BaseModel):
-    """A table of the file: frozen, strict, and without room for unknown keys."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class PerArch(Table, Generic[T]):
@@ -245,6 +241,7 @@ class RegionTable(Table):
     volume: VolumeTable | None = Field(default=None, description="overrides of [volume]")
     kernel_ids: Kernels | None = Field(default=None, description="kernel ids (aki-) of paravirtual images per arch")
     ramdisk_ids: Ramdisks | None = Field(default=None, description="ramdisk ids (ari-) of paravirtual images per arch")
+    publish: SharingTable | None = Field(default=None, description="overrides of [publish]: sharing and names only")
     tags: Tags | None = Field(default=None, description="additional tags")
 
 
@@ -286,6 +283,9 @@ class Build(Table):
     ramdisk_ids: dict[v.Plain, Ramdisks] | None = Field(
         default=None, description="ramdisk ids of this build: region, arch, ari-"
     )
+    publish: Publishing | None = Field(
+        default=None, description='overrides of [publish]; "auto" or "manual" stands for { when = "auto" }'
+    )
     tags: Tags | None = Field(default=None, description="additional tags")
 
     @property
@@ -325,6 +325,7 @@ class Config(Table):
         default_factory=RegistrationTable, description="registration, for all builds"
     )
     verify: VerifyTable = Field(default_factory=VerifyTable, description="the test boot of published AMIs")
+    publish: PublishTable = Field(default_factory=PublishTable, description="how builds are made public")
     tags: Tags = Field(default_factory=dict, description="tags of everything that is made")
     regions: dict[v.Plain, RegionTable] = Field(default_factory=dict, description="regions and what differs there")
     builds: tuple[Build, ...] = Field(default=(), strict=False, description="what is to be published")

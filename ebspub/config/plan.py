@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 
-from ebspub.config import fanout
+from ebspub.config import fanout, publishing
 from ebspub.config.cell import Cell
 from ebspub.config.expand import expand
 from ebspub.config.model import Build, Config
@@ -98,7 +98,10 @@ def check(config: Config) -> list[str]:
         if astray is not None:
             problems.append(astray)
             continue
-        planned += _expand(_cells(config, index, serial), problems)
+        mine = _expand(_cells(config, index, serial), problems)
+        problems += publishing.faults(config, index, [each.spec for each in mine])
+        planned += mine
+    problems += publishing.collisions(config, [(each.index, each.spec) for each in planned])
     return _once([*problems, *_twins(planned)])
 
 

@@ -8,7 +8,7 @@ gigabyte of padding. ``{{`` and ``}}`` are literal braces.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date
 from string import Formatter
 
@@ -27,6 +27,10 @@ SAMPLE: Mapping[str, str] = {
     "date": "2010-10-20",
 }
 
+#: What the path of a parameter may name beside: how its AMI is registered.
+PARAMETER_FIELDS: tuple[str, ...] = (*FIELDS, "virtualization", "volume_type")
+PARAMETER_SAMPLE: Mapping[str, str] = {**SAMPLE, "virtualization": "hvm", "volume_type": "gp3"}
+
 Piece = tuple[str, str | None]
 
 
@@ -34,18 +38,18 @@ class TemplateError(ValueError):
     """A template names something that it may not; the message is a phrase for the user."""
 
 
-def _check_field(name: str, spec: str | None, conversion: str | None) -> None:
-    if name not in FIELDS:
-        near = difflib.get_close_matches(name, FIELDS, n=1)
+def _check_field(name: str, spec: str | None, conversion: str | None, allowed: Sequence[str]) -> None:
+    if name not in allowed:
+        near = difflib.get_close_matches(name, allowed, n=1)
         suggestion = f'; did you mean "{{{near[0]}}}"?' if near else ""
-        known = " ".join(f"{{{field}}}" for field in FIELDS)
+        known = " ".join(f"{{{field}}}" for field in allowed)
         raise TemplateError(f"a template of the fields {known}{suggestion}")
     if spec or conversion:
         raise TemplateError(f"{{{name}}} without a conversion (!) or a format (:)")
 
 
-def pieces(template: str) -> tuple[Piece, ...]:
-    """Split ``template`` into pairs of literal text and the field after it (None at the end).
+def pieces(template: str, allowed: Sequence[str] = FIELDS) -> tuple[Piece, ...]:
+    """Split ``template`` into pairs of literal text and the field (one of ``allowed``) after it; None at the end.
 
     Raises :class:`TemplateError` for unknown fields, unbalanced braces, conversions and format specifications.
     """
@@ -53,7 +57,7 @@ def pieces(template: str) -> tuple[Piece, ...]:
     try:
         for literal, name, spec, conversion in Formatter().parse(template):
             if name is not None:
-                _check_field(name, spec, conversion)
+                _check_field(name, spec, conversion, allowed)
             found.append((literal, name))
     except TemplateError:
         raise
@@ -62,14 +66,15 @@ def pieces(template: str) -> tuple[Piece, ...]:
     return tuple(found)
 
 
-def fields(template: str) -> frozenset[str]:
+def fields(template: str, allowed: Sequence[str] = FIELDS) -> frozenset[str]:
     """Return the names of the fields that ``template`` uses."""
-    return frozenset(name for _, name in pieces(template) if name is not None)
+    return frozenset(name for _, name in pieces(template, allowed) if name is not None)
 
 
 def expand(template: str, values: Mapping[str, str]) -> str:
-    """Return ``template`` with its fields replaced by ``values`` (a value for every name of :data:`FIELDS`)."""
-    return "".join(literal + (values[name] if name is not None else "") for literal, name in pieces(template))
+    """Return ``template`` with its fields replaced by ``values`` (a value for every name that it may use)."""
+    found = pieces(template, tuple(values))
+    return "".join(literal + (values[name] if name is not None else "") for literal, name in found)
 
 
 def serial_date(serial: str) -> date:

@@ -17,6 +17,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from ebspub.config import templates
+from ebspub.errors import UsageError
 
 #: Query parameters that make a URL a credential (signed URLs of the object stores, tokens).
 _SECRET_PARAMETERS = re.compile(
@@ -227,7 +228,42 @@ def _tag_value(value: str) -> str:
     return value
 
 
+#: Parameter Store: "a-zA-Z0-9_.-", slashes for a hierarchy of 15 levels at most, none that begins with aws or ssm.
+_PARAMETER = re.compile(r"(/[A-Za-z0-9_.-]+){1,15}")
+_MAX_PARAMETER = 900
+
+
+def _parameter_template(value: str) -> str:
+    try:
+        templates.pieces(value, templates.PARAMETER_FIELDS)
+    except templates.TemplateError as error:
+        raise refuse(str(error)) from None
+    path = templates.expand(value, templates.PARAMETER_SAMPLE)
+    if not _PARAMETER.fullmatch(path) or len(path) > _MAX_PARAMETER:
+        raise refuse("a path such as /images/{suite}/{serial}/{arch}: parts of letters, digits and _ . - after slashes")
+    if path.lower().startswith(("/aws", "/ssm")):
+        raise refuse("a path that does not begin with /aws or /ssm (reserved by AWS)")
+    return value
+
+
 Plain = Annotated[str, AfterValidator(_plain)]
+ParameterTemplate = Annotated[str, AfterValidator(_parameter_template)]
+AccountId = Annotated[str, _matching(r"[0-9]{12}", "the 12 digits of an AWS account, in quotes")]
+_ORGANIZATIONS = r"arn:aws[a-z-]*:organizations::[0-9]{12}"
+OrganizationArn = Annotated[
+    str,
+    _matching(
+        rf"{_ORGANIZATIONS}:organization/o-[a-z0-9]{{10,32}}",
+        "the ARN of an organization (arn:aws:organizations::123456789012:organization/o-...)",
+    ),
+]
+UnitArn = Annotated[
+    str,
+    _matching(
+        rf"{_ORGANIZATIONS}:ou/o-[a-z0-9]{{10,32}}/ou-[0-9a-z]{{4,32}}-[0-9a-z]{{8,32}}",
+        "the ARN of an organizational unit (arn:aws:organizations::123456789012:ou/o-.../ou-...)",
+    ),
+]
 SerialOrCurrent = Annotated[str, BeforeValidator(_serial_or_current)]
 Template = Annotated[str, AfterValidator(_template)]
 UrlTemplate = Annotated[str, AfterValidator(_url_template)]
@@ -248,7 +284,9 @@ BuildName = Annotated[
         "lower-case letters and digits; a dash may separate parts that begin with a letter",
     ),
 ]
-Label = Annotated[str, _matching(r"[a-z0-9][a-z0-9.-]{0,31}", 'a label such as "release", "daily" or "beta2"')]
+_LABEL = r"[a-z0-9][a-z0-9.-]{0,31}"
+_A_LABEL = 'a label such as "release", "daily" or "beta2"'
+Label = Annotated[str, _matching(_LABEL, _A_LABEL)]
 Version = Annotated[str, _matching(r"[0-9A-Za-z][0-9A-Za-z._-]{0,31}", 'a version in quotes, such as "10.04"')]
 ImageId = Annotated[
     str,
@@ -299,4 +337,14 @@ Zones = Annotated[tuple[Zone, ...], LIST, ONCE, SEVERAL]
 Subnets = Annotated[tuple[SubnetId, ...], LIST, ONCE, SEVERAL]
 SecurityGroups = Annotated[tuple[SecurityGroupId, ...], LIST, ONCE, SEVERAL]
 InstanceTypes = Annotated[tuple[InstanceType, ...], LIST, ONCE, SOME, SEVERAL]
+AccountIds = Annotated[tuple[AccountId, ...], LIST, ONCE, SEVERAL]
+Organizations = Annotated[tuple[OrganizationArn, ...], LIST, ONCE, SEVERAL]
+Units = Annotated[tuple[UnitArn, ...], LIST, ONCE, SEVERAL]
+ParameterTemplates = Annotated[tuple[ParameterTemplate, ...], LIST, ONCE, SEVERAL]
 RegionNames = Annotated[tuple[Plain, ...], LIST, ONCE, SOME, SEVERAL]
+
+
+def require_label(label: str) -> None:
+    """Raise UsageError for what is no label."""
+    if not re.fullmatch(_LABEL, label):
+        raise UsageError(f"--label: found {label!r}, expected {_A_LABEL}", todo="Give another label.")

@@ -192,7 +192,7 @@ def error_answer(service: str, status: int, code: str, message: str) -> Answer:
         text = (
             f"<Error><Code>{code}</Code><Message>{escape(message)}</Message><RequestId>{request_id}</RequestId></Error>"
         )
-    elif service in {"ssm", "ebs"}:
+    elif service in {"ssm", "ebs", "servicequotas"}:
         kind, text = "application/x-amz-json-1.1", json.dumps({"__type": code, "message": message, "Message": message})
     else:
         text = (

@@ -37,6 +37,7 @@ class Settings(BaseModel):
     terminated_visible: float = Field(3600.0, ge=0, description="seconds for which a terminated instance is listed")
     minute: float = Field(60.0, gt=0, description="seconds of a minute after which unfinished snapshots are given up")
     snapshot_copies: int = Field(20, ge=1, description="copies of snapshots that may be on their way to one region")
+    public_images: int = Field(5, ge=0, description="AMIs that may be public in one region")
     ssh_port: int | None = Field(None, ge=1, le=65535, description="default: 22 as root, 2222 otherwise")
     regions: tuple[str, ...] = Field((), description="regions that are enabled; default: all of the partition aws")
     port: int = Field(0, ge=0, le=65535, description="port of the endpoint on 127.0.0.1; 0: any free one")

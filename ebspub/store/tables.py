@@ -29,6 +29,15 @@ class EffectStatus(StrEnum):
     FAILED = "failed"  #: EC2 refused it: nothing was changed
 
 
+class ReleaseState(StrEnum):
+    """How far a build is on its way to the public, or back."""
+
+    PUBLISHING = "publishing"  #: begun; not all that must be public is
+    PUBLISHED = "published"
+    UNPUBLISHING = "unpublishing"  #: out of the feeds; not all is taken back yet
+    UNPUBLISHED = "unpublished"
+
+
 metadata = sa.MetaData(
     naming_convention={
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -277,4 +286,63 @@ events = sa.Table(
     sa.Column("facts", sa.JSON, nullable=False),
     sa.CheckConstraint("(from_state IS NULL) = (to_state IS NULL)", name="states"),
     sa.Index("ix_events_job_id", "job_id"),
+)
+
+#: A build that was asked to be public: all its registered jobs.
+releases = sa.Table(
+    "releases",
+    metadata,
+    sa.Column("id", sa.String(160), primary_key=True),
+    sa.Column("suite", sa.String(64), nullable=False),
+    sa.Column("build", sa.String(64), nullable=False),
+    sa.Column("serial", sa.String(32), nullable=False),
+    # What it is published as; its jobs carry the same.
+    sa.Column("label", sa.String(64), nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("error", sa.JSON(none_as_null=True)),
+    sa.Column("lease_owner", sa.String(255)),
+    sa.Column("lease_until", sa.Double),
+    sa.Column("epoch", sa.Integer, nullable=False),
+    sa.Column("created_at", sa.Double, nullable=False),
+    sa.Column("updated_at", sa.Double, nullable=False),
+    sa.Column("published_at", sa.Double),
+    sa.Column("unpublished_at", sa.Double),
+    sa.UniqueConstraint("suite", "build", "serial"),
+    _one_of("state", ReleaseState, "state"),
+    sa.CheckConstraint("(lease_owner IS NULL) = (lease_until IS NULL) AND epoch >= 0", name="lease"),
+    sa.CheckConstraint("state <> 'published' OR published_at IS NOT NULL", name="published"),
+    sa.CheckConstraint("state <> 'unpublished' OR unpublished_at IS NOT NULL", name="unpublished"),
+)
+
+#: The jobs of releases that are in the feeds, or are to be: what others may find. Gone from here before it is revoked.
+announced = sa.Table(
+    "announced",
+    metadata,
+    sa.Column("job_id", sa.String(255), sa.ForeignKey("jobs.id"), primary_key=True),
+    sa.Column("release_id", sa.String(160), sa.ForeignKey("releases.id"), nullable=False),
+    sa.Column("at", sa.Double, nullable=False),
+    sa.Index("ix_announced_release_id", "release_id"),
+)
+
+#: Every call that made a release more, or less, public. Committed before the call.
+release_changes = sa.Table(
+    "release_changes",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("release_id", sa.String(160), sa.ForeignKey("releases.id"), nullable=False),
+    sa.Column("job_id", sa.String(255), sa.ForeignKey("jobs.id"), nullable=False),
+    sa.Column("epoch", sa.Integer, nullable=False),
+    sa.Column("region", sa.String(32), nullable=False),
+    sa.Column("action", sa.String(64), nullable=False),
+    # An AMI, a snapshot, or the path of a parameter.
+    sa.Column("target", sa.String(1024), nullable=False),
+    sa.Column("request", sa.JSON, nullable=False),
+    sa.Column("status", sa.String(16), nullable=False),
+    sa.Column("error", sa.JSON(none_as_null=True)),
+    sa.Column("opened_at", sa.Double, nullable=False),
+    sa.Column("closed_at", sa.Double),
+    _one_of("status", EffectStatus, "status"),
+    sa.CheckConstraint("(status = 'open') = (closed_at IS NULL)", name="closed"),
+    sa.Index("ix_release_changes_release_id", "release_id"),
+    sa.Index("ix_release_changes_job_id", "job_id"),
 )

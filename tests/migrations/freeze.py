@@ -24,7 +24,7 @@ from typing import Any
 
 from ebspub.spec import Method
 from ebspub.states import Kind, State, Status
-from ebspub.store import Job, events, jobs, migrate, tables, verifications
+from ebspub.store import Job, events, jobs, migrate, releases, tables, verifications
 from ebspub.store.database import sqlite_file
 from tests.simulation.chaos import Chaos, Killed, Weather
 from tests.simulation.clients import ACCOUNT
@@ -154,6 +154,21 @@ class Account:
         with self.world.store.write() as conn:
             assert verifications.claim(conn, self.job(job_id), owner="verifier", now=now, until=now + 60.0)
 
+    def publish(self) -> None:
+        """Let the process die that makes the build of a new job public, after a call whose answer it never had."""
+        job_id = self.plan("filesystem")
+        self.drive(job_id, lambda job: job.status is Status.DONE)
+        now, job = self.world.clock.now(), self.job(job_id)
+        with self.world.store.write() as conn:
+            assert releases.add(conn, job.spec, "release", now)
+            found = releases.get(conn, releases.release_id(job.spec))
+            assert found is not None
+            lease = releases.claim(conn, found, owner="publisher", now=now, until=now + 60.0)
+            assert lease is not None
+            releases.announce(conn, found.id, lease, [job], now)
+            row = {"job_id": job_id, "region": REGION, "action": "ModifyImageAttribute", "target": job.ami_id}
+            releases.open_change(conn, found.id, lease, {**row, "request": {"add": ["all"]}}, now=now, until=now + 60.0)
+
     def document(self) -> dict[str, Any]:
         """Return the account as it will be thawed: what is there, or is believed to be."""
         with self.world.store.read() as conn:
@@ -200,6 +215,7 @@ def fill(account: Account) -> None:
     account.lose_builder()
     account.give_up()
     account.boot()
+    account.publish()
 
 
 def freeze(folder: Path) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ebspub.aws import account, groups, images, instances, snapshots, tags, volumes
+from ebspub.aws import account, groups, images, instances, sharing, snapshots, tags, volumes
 from ebspub.aws.view import look
 from ebspub.spec import Registration
 from ebspub.states import Kind
@@ -104,6 +104,22 @@ LISTS: dict[str, tuple[Call, str]] = {
     **{f"looked up {kind}": (_looked_up(kind), answer(*_LISTS[kind])) for kind in Kind},
     "one image": (lambda ec2: images.get(ec2, "ami-1"), answer("DescribeImages", _IMAGES)),
     "public images": (account.public_images, answer("DescribeImages", _IMAGES)),
+    "launch permissions": (
+        lambda ec2: sharing.launch_permissions(ec2, "ami-1"),
+        answer(
+            "DescribeImageAttribute",
+            "<imageId>ami-1</imageId><launchPermission><item><group>all</group></item>"
+            "<item><userId>111122223333</userId></item></launchPermission>",
+        ),
+    ),
+    "volume permissions": (
+        lambda ec2: sharing.volume_permissions(ec2, "snap-1"),
+        answer(
+            "DescribeSnapshotAttribute",
+            "<snapshotId>snap-1</snapshotId><createVolumePermission><item>"
+            "<group>all</group></item></createVolumePermission>",
+        ),
+    ),
     "VPC": (
         lambda ec2: groups.vpc_of(ec2, None),
         answer("DescribeVpcs", "<vpcSet><item><vpcId>v</vpcId></item></vpcSet>"),
@@ -120,6 +136,16 @@ LISTS: dict[str, tuple[Call, str]] = {
 }
 READERS: dict[str, tuple[Call, str]] = {
     **LISTS,
+    "images blocked": (
+        sharing.images_blocked,
+        answer(
+            "GetImageBlockPublicAccessState", "<imageBlockPublicAccessState>unblocked</imageBlockPublicAccessState>"
+        ),
+    ),
+    "snapshots blocked": (
+        sharing.snapshots_blocked,
+        answer("GetSnapshotBlockPublicAccessState", "<state>block-all-sharing</state>"),
+    ),
     "console": (
         lambda ec2: instances.console(ec2, "i-1"),
         answer("GetConsoleOutput", "<instanceId>i-1</instanceId><output>ZWJzcHViOiB4</output>"),
@@ -170,6 +196,16 @@ CHANGERS: dict[str, tuple[Call, str]] = {
     "DeleteSnapshot": (lambda ec2: snapshots.delete(ec2, "snap-1"), answer("DeleteSnapshot", _TRUE)),
     "DeregisterImage": (lambda ec2: images.deregister(ec2, "ami-1"), answer("DeregisterImage", _TRUE)),
     "DeleteSecurityGroup": (lambda ec2: groups.delete(ec2, "sg-1"), answer("DeleteSecurityGroup", _TRUE)),
+    "ModifyImageAttribute": (
+        lambda ec2: sharing.change_launch(ec2, "ami-1", add=["all", "111122223333"]),
+        answer("ModifyImageAttribute", _TRUE),
+    ),
+    "ModifySnapshotAttribute": (
+        lambda ec2: sharing.change_volumes(ec2, "snap-1", remove=["111122223333"]),
+        answer("ModifySnapshotAttribute", _TRUE),
+    ),
+    "CreateTags": (lambda ec2: sharing.tag(ec2, "ami-1", {"a": "b"}), answer("CreateTags", _TRUE)),
+    "DeleteTags": (lambda ec2: sharing.untag(ec2, "ami-1", ["a"]), answer("DeleteTags", _TRUE)),
     "AuthorizeSecurityGroupIngress": (
         lambda ec2: groups.admit(ec2, "sg-1", port=22, cidr="192.0.2.1/32"),
         answer("AuthorizeSecurityGroupIngress", _TRUE),

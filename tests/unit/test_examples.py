@@ -38,7 +38,7 @@ def test_the_policy_allows_every_call_and_no_other() -> None:
         actions = statement["Action"]
         allowed |= set(actions if isinstance(actions, list) else [actions])
     assert not {action for action in allowed if "*" in action}
-    beyond = {"ec2:CreateTags", "servicequotas:GetServiceQuota", "servicequotas:ListServiceQuotas"}
+    beyond = {"servicequotas:GetServiceQuota", "servicequotas:ListServiceQuotas"}
     assert allowed - beyond == _called()
 
 
@@ -46,6 +46,8 @@ def test_the_policy_removes_only_what_carries_our_tag() -> None:
     policy = json.loads((EXAMPLES / "iam-policy.json").read_text())
     removing = re.compile("Delete|Terminate|Deregister|Detach")
     for statement in policy["Statement"]:
+        if statement["Sid"] == "NameAmisInParameters":
+            continue  # a parameter is known by its path
         if any(removing.search(action) for action in statement["Action"]):
             assert statement["Condition"] == {"Null": {"aws:ResourceTag/ebspub:store": "false"}}
 

@@ -28,6 +28,8 @@ _NOBODY = {
     Kind.IMAGE: "ami-00000000000000000",
     Kind.GROUP: "sg-00000000000000000",
 }
+#: An account that nothing is shared with.
+_NO_ACCOUNT = "000000000000"
 
 
 @dataclass(frozen=True)
@@ -166,6 +168,38 @@ ACTIONS: Mapping[str, Action] = {
 COPYING: Mapping[str, Action] = {
     "CopySnapshot": ((Kind.SNAPSHOT,), _copy_snapshot),
     **{name: ACTIONS[name] for name in ("RegisterImage", "DeregisterImage", "DeleteSnapshot")},
+}
+#: What `ebspub publish` does beside. (Parameter Store has no DryRun.)
+PUBLISHING: Mapping[str, Action] = {
+    "ModifySnapshotAttribute": (
+        (Kind.SNAPSHOT,),
+        lambda ec2, t: ec2.modify_snapshot_attribute(
+            DryRun=True,
+            SnapshotId=t.ids[Kind.SNAPSHOT],
+            Attribute="createVolumePermission",
+            OperationType="remove",
+            UserIds=[_NO_ACCOUNT],
+        ),
+    ),
+    "ModifyImageAttribute": (
+        (Kind.IMAGE,),
+        lambda ec2, t: ec2.modify_image_attribute(
+            DryRun=True,
+            ImageId=t.ids[Kind.IMAGE],
+            Attribute="launchPermission",
+            LaunchPermission={"Remove": [{"UserId": _NO_ACCOUNT}]},
+        ),
+    ),
+    "CreateTags": (
+        (Kind.IMAGE,),
+        lambda ec2, t: ec2.create_tags(
+            DryRun=True, Resources=[t.ids[Kind.IMAGE]], Tags=[{"Key": tags.LABEL, "Value": "doctor"}]
+        ),
+    ),
+    "DeleteTags": (
+        (Kind.IMAGE,),
+        lambda ec2, t: ec2.delete_tags(DryRun=True, Resources=[t.ids[Kind.IMAGE]], Tags=[{"Key": tags.LABEL}]),
+    ),
 }
 _GRANT = "Grant the actions to the credentials in use (examples/iam-policy.json)."
 

@@ -30,6 +30,8 @@ class Case:
     specs: Sequence[JobSpec]
     named: Sequence[JobSpec]
     store: str
+    #: Whether the configuration shares anything, or names it in parameters.
+    publishes: bool = False
     _images: dict[str, Image | None] = field(default_factory=dict)
 
     @property
@@ -204,6 +206,8 @@ def granted(case: Case) -> Iterator[Row]:
     if case.uploaded:
         yield direct.check(case.clients)
     actions = {**(permissions.ACTIONS if case.built else {}), **(permissions.COPYING if case.copied else {})}
+    if actions and case.publishes:
+        actions |= permissions.PUBLISHING
     if not actions:
         return
     spec = (case.built or case.copied)[0]

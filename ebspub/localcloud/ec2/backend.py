@@ -11,13 +11,16 @@ from moto.core.responses import ActionResult
 from moto.ec2.models import ec2_backends
 from moto.ec2.models.availability_zones_and_regions import RegionsAndZonesBackend, Zone
 from moto.ec2.utils import filter_dict_attribute_mapping
+from moto.servicequotas.models import servicequotas_backends
 from moto.ssm.models import ssm_backends
 
+from ebspub.localcloud.ec2.access import AccessResponse
 from ebspub.localcloud.ec2.base import NounResponse, outcome
 from ebspub.localcloud.ec2.builders import ParameterBackend
 from ebspub.localcloud.ec2.images import ImageResponse
 from ebspub.localcloud.ec2.instance_calls import InstanceResponse
 from ebspub.localcloud.ec2.instances import CloudInstance, InstanceBackend
+from ebspub.localcloud.ec2.quotas import QuotaBackend
 from ebspub.localcloud.ec2.snapshots import CloudSnapshot, SnapshotResponse
 from ebspub.localcloud.ec2.volumes import CloudVolume, VolumeResponse
 from ebspub.localcloud.world import World
@@ -44,7 +47,7 @@ def _region(region: Any, enabled: frozenset[str]) -> dict[str, str]:
     return {"RegionName": region.name, "Endpoint": region.endpoint, "OptInStatus": status}
 
 
-class CloudResponse(InstanceResponse, VolumeResponse, SnapshotResponse, ImageResponse, RegionResponse):
+class CloudResponse(InstanceResponse, VolumeResponse, SnapshotResponse, ImageResponse, AccessResponse, RegionResponse):
     """Every call that EC2 answers."""
 
 
@@ -53,6 +56,8 @@ def install(world: World) -> None:
     CloudBackend.world = world
     ec2_backends.backend = CloudBackend
     ssm_backends.backend = ParameterBackend
+    QuotaBackend.world = world
+    servicequotas_backends.backend = QuotaBackend
     moto_volumes.Volume = CloudVolume  # type: ignore[misc, unused-ignore]
     moto_volumes.Snapshot = CloudSnapshot  # type: ignore[misc, unused-ignore]
     moto_instances.Instance = CloudInstance  # type: ignore[misc, unused-ignore]

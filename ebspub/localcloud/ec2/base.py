@@ -25,6 +25,8 @@ class NounBackend(EC2Backend):  # type: ignore[misc, unused-ignore]
     """Base of the backends: one instance per region, all of them in one world."""
 
     world: ClassVar[World]
+    #: Whether the account forbids itself to make anything public in the region: EC2's words.
+    images_blocked = snapshots_blocked = "unblocked"
 
     def __init__(self, region_name: str, account_id: str) -> None:
         self.tokens = Tokens()

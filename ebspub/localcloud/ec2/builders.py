@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import moto.ssm.urls
+from moto.ssm.exceptions import ValidationException
 from moto.ssm.models import Parameter, SimpleSystemManagerBackend
 
 #: Canonical's account.
@@ -37,6 +38,18 @@ class ParameterBackend(SimpleSystemManagerBackend):  # type: ignore[misc, unused
     @property
     def _url_module(self) -> Any:
         return moto.ssm.urls  # moto would look beside this module
+
+    def put_parameter(self, name: str, description: str, value: str, *args: Any, **kwargs: Any) -> Parameter:
+        """Keep a parameter. Of the data type `aws:ec2:image` it must be an AMI of the region: SSM sees to that itself.
+
+        It does so a moment later, and then keeps the value that was there; here the call is refused.
+        """
+        from moto.ec2.models import ec2_backends
+
+        typed = "aws:ec2:image" in (*args, *kwargs.values())
+        if typed and value not in ec2_backends[self.account_id][self.region_name].amis:
+            raise ValidationException(f"Invalid parameter value: {value} is no AMI of this Region.")
+        return super().put_parameter(name, description, value, *args, **kwargs)
 
     def _add_parameters(self) -> None:
         for arch in ARCHITECTURES:

@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, cast
 
-from moto.core.responses import ActionResult
+from moto.core.responses import ActionResult, EmptyResult
 from moto.ec2.exceptions import InvalidAMIIdError
 from moto.ec2.models.amis import Ami
 from moto.ec2.utils import random_ami_id
 
 from ebspub.localcloud.ec2 import builders
-from ebspub.localcloud.ec2.base import NounResponse, now, outcome
+from ebspub.localcloud.ec2.access import AccessResponse
+from ebspub.localcloud.ec2.base import now, outcome
 from ebspub.localcloud.ec2.direct import DirectBackend
 from ebspub.localcloud.ec2.errors import refuse
 
@@ -240,7 +241,7 @@ class ImageBackend(DirectBackend):
         self.amis[image_id] = image
 
 
-class ImageResponse(NounResponse):
+class ImageResponse(AccessResponse):
     """Calls about images."""
 
     def register_image(self) -> ActionResult:
@@ -272,6 +273,10 @@ class ImageResponse(NounResponse):
     def modify_image_attribute(self) -> ActionResult:
         image = self.cloud.available_image(self._get_param("ImageId"))
         description = self._get_param("Description.Value")
+        self.error_on_dryrun()
+        if description is None:
+            self.modify_image_launch(image)
+            return EmptyResult()
         result = super().modify_image_attribute()
         if description is not None:
             image.description = description

@@ -27,7 +27,19 @@ def commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ..
         yield from commands(each, (*path, name))
 
 
-PROMISED = {"run", "resume", "status", "show", "plan", "cancel", "db", "db upgrade", "db current"}
+PROMISED = {
+    "run",
+    "resume",
+    "status",
+    "show",
+    "plan",
+    "cancel",
+    "publish",
+    "unpublish",
+    "db",
+    "db upgrade",
+    "db current",
+}
 COMMANDS = list(commands(typer.main.get_command(app)))
 
 

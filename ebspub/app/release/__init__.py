@@ -1,0 +1,308 @@
+"""publish and unpublish: bring what others may use and find to what the configuration says, one release at a time.
+
+`registered` is a job's end; a *release* is a build's: all its registered jobs. Publishing is reconciliation: what is
+wanted (configuration and jobs) against what is seen gives the calls that are missing, each recorded before and after it
+is made (:mod:`ebspub.store.releases`). Publishing again therefore repairs whatever a kill, a hand or another tool has
+done to it, adds regions that came late, revokes what is not configured any more, and does nothing where nothing is
+missing. Regions go side by side, and one's failure stops no other. The feeds come last, and go first when a build is
+taken back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from ebspub.app.publish import check_accounts
+from ebspub.app.release import gate, settings
+from ebspub.app.release.feeds import Feeds, configured
+from ebspub.app.release.targets import chosen_builds, chosen_releases
+from ebspub.app.release.wanted import Change, Wanted
+from ebspub.app.release.work import Outcome, RegionWork, Tell
+from ebspub.app.runtime import Runtime
+from ebspub.config.publishing import Publishing
+from ebspub.errors import BusyError, EbspubError, LeaseLostError, StoreError, UsageError
+from ebspub.store import Lease, releases
+from ebspub.store.leases import this_process
+from ebspub.store.releases import Release
+from ebspub.store.tables import ReleaseState
+
+T = TypeVar("T")
+__all__ = ["Change", "Released", "Result", "publish", "unpublish"]
+
+
+@dataclass
+class Released:
+    """What came of one release. ``errors``: what stands in the way, by region; those of no region under an empty name.
+
+    ``missing``: ids of jobs of its regions that are not registered; ``files``: what changed in the feeds.
+    """
+
+    id: str
+    label: str = ""
+    state: str = ""
+    made: list[Change] = field(default_factory=list)
+    errors: dict[str, EbspubError] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
+    files: list[str] = field(default_factory=list)
+    busy: bool = False
+
+
+@dataclass
+class Result:
+    """What came of a command."""
+
+    releases: list[Released] = field(default_factory=list)
+    signal: int = 0
+
+    @property
+    def exit_code(self) -> int:
+        """The documented exit code (:mod:`ebspub.errors`)."""
+        if self.signal:
+            return 128 + self.signal
+        if any(each.errors for each in self.releases):
+            return 3
+        return BusyError.exit_code if any(each.busy for each in self.releases) else 0
+
+
+def publish(
+    runtime: Runtime, targets: Sequence[str], tell: Tell, *, label: str | None = None, feeds: Feeds | None = None
+) -> Result:
+    """Make builds public, or see that they are. ``label``: as what; default: as they were, or as they are configured.
+
+    Raises UsageError for what names no build with a registered job, ConfigError, StoreError.
+    """
+    with runtime.store.read() as conn:
+        found = chosen_builds(conn, targets)
+    return _each(runtime, found, lambda release: _Work(runtime, release, tell, feeds).publish(label))
+
+
+def unpublish(runtime: Runtime, targets: Sequence[str], tell: Tell, *, feeds: Feeds | None = None) -> Result:
+    """Take builds back: out of the feeds first, then out of the parameters, then their permissions.
+
+    Raises UsageError for what names no build that was published, ConfigError, StoreError.
+    """
+    with runtime.store.read() as conn:
+        found = chosen_releases(conn, targets)
+    return _each(runtime, found, lambda release: _Work(runtime, release, tell, feeds).unpublish())
+
+
+def _each(runtime: Runtime, found: Sequence[Release], work: Callable[[Release], Released]) -> Result:
+    result = Result()
+    for release in found:
+        if runtime.stop.event.is_set():
+            break
+        try:
+            done = work(release)
+        except (StoreError, UsageError):
+            raise
+        except LeaseLostError:
+            done = Released(release.id, busy=True)
+        except EbspubError as error:
+            done = Released(release.id, release.label, release.state.value, errors={"": error})
+        result.releases.append(done)
+    result.signal = runtime.stop.signal
+    return result
+
+
+class _Work:
+    """The work on one release."""
+
+    def __init__(self, runtime: Runtime, release: Release, tell: Tell, feeds: Feeds | None) -> None:
+        self._runtime, self._release, self._tell = runtime, release, tell
+        self._feeds = feeds or configured(runtime.config)
+        self._store, self._clock, self._config = runtime.store, runtime.clock, runtime.config
+        self._done = Released(release.id, release.label)
+        #: What is public already is repaired, and added to, as far as can be: it waits for nothing.
+        self._public = release.state is ReleaseState.PUBLISHED
+
+    # --- publish -----------------------------------------------------------------------------------------
+
+    def publish(self, label: str | None) -> Released:
+        release, label = self._release, label or self._release.label
+        plan = settings.plan_of(self._config, release, label)
+        with self._store.read() as conn:
+            jobs = releases.jobs_of(conn, release.suite, release.build, release.serial)
+            found = settings.context(conn, self._config, release)
+        absent = gate.missing(plan, release.suite, release.build, release.serial, jobs)
+        if not self._public:
+            gate.require_complete(plan, release.id, absent)
+        if plan.verify:
+            gate.require_verified(self._config, release.id, found.jobs)
+        check_accounts(self._runtime, found.jobs)
+        self._done.missing = [job for missing in absent.values() for job in missing]
+        wanted = settings.publish_all(self._config, plan, found, label)
+        barred = self._barred(plan, absent, wanted, found)
+        with self._store.write() as conn:
+            releases.add(conn, found.jobs[0].spec, label, self._clock.now())
+        lease = self._claim()
+        return self._done if lease is None else self._publish(lease, plan, label, barred, absent)
+
+    def _barred(
+        self,
+        plan: Publishing,
+        absent: Mapping[str, object],
+        wanted: Mapping[str, list[Wanted]],
+        found: settings.Context,
+    ) -> dict[str, EbspubError]:
+        """Return the regions whose account does not allow it, and why. Raises it where the build cannot do without."""
+        encrypted = frozenset(job.id for job in found.jobs if job.spec.volume.encrypted)
+
+        def ask(region: str) -> EbspubError | None:
+            return gate.refusal(self._runtime.clients, region, wanted[region], encrypted)
+
+        told = dict(zip(wanted, self._side_by_side(ask, list(wanted)), strict=True))
+        barred = {region: error for region, error in told.items() if error is not None}
+        if barred and not self._public and not gate.enough(plan, {*absent, *barred}):
+            problems = [f"{error.what} ({error.todo})" for error in barred.values()]
+            raise EbspubError(
+                f"{self._release.id}: nothing was published: " + "; ".join(problems),
+                todo="Mend that, then publish again.",
+            )
+        return barred
+
+    def _publish(
+        self,
+        lease: Lease,
+        plan: Publishing,
+        label: str,
+        barred: Mapping[str, EbspubError],
+        absent: Mapping[str, object],
+    ) -> Released:
+        try:
+            found = self._begin(lease, label)
+            wanted = settings.publish_all(self._config, plan, found, label)
+            open_to = {region: each for region, each in wanted.items() if region not in barred}
+            outcomes = self._regions(lease, open_to, found, plan.patience)
+            errors = {**barred, **{each.region: each.error for each in outcomes if each.error is not None}}
+            self._gather(outcomes, errors)
+            self._announce(lease, plan, found, outcomes, {*absent, *errors})
+        finally:
+            self._give_back(lease)
+        return self._done
+
+    def _begin(self, lease: Lease, label: str) -> settings.Context:
+        """Write down that it begins, and as what. What is public stays so: its repair takes nothing back."""
+        now = self._clock.now()
+        with self._store.write() as conn:
+            release = releases.get(conn, self._release.id)
+            assert release is not None
+            if release.state is not ReleaseState.PUBLISHED:
+                releases.change(conn, release.id, lease, now, state=ReleaseState.PUBLISHING.value)
+            releases.relabel(conn, release, lease, label, now)
+            return settings.context(conn, self._config, release)
+
+    def _announce(
+        self, lease: Lease, plan: Publishing, found: settings.Context, outcomes: Sequence[Outcome], failed: set[str]
+    ) -> None:
+        """Let others find what they may use, once all is there that must be; nobody what is not there any more."""
+        now, name = self._clock.now(), self._release.id
+        gone = frozenset(job for each in outcomes for job in each.gone)
+        usable = [job for job in found.jobs if job.id not in gone and job.spec.region not in failed]
+        complete = self._public or gate.enough(plan, failed)
+        with self._store.write() as conn:
+            releases.withdraw(conn, name, lease, now, gone)
+            if complete:
+                releases.announce(conn, name, lease, usable, now)
+            shown = any(each.release_id == name for each in releases.announced(conn))
+        if not (complete or shown or gone) or self._runtime.stop.signal:
+            self._end(lease, None)
+            return
+        self._write_feeds()
+        self._end(lease, ReleaseState.PUBLISHED if complete and "" not in self._done.errors else None)
+
+    # --- unpublish ---------------------------------------------------------------------------------------
+
+    def unpublish(self) -> Released:
+        with self._store.read() as conn:
+            jobs = releases.jobs_of(conn, self._release.suite, self._release.build, self._release.serial)
+        check_accounts(self._runtime, jobs)
+        lease = self._claim()
+        if lease is None:
+            return self._done
+        try:
+            now = self._clock.now()
+            with self._store.write() as conn:
+                state = ReleaseState.UNPUBLISHING.value
+                releases.change(conn, self._release.id, lease, now, state=state)
+                releases.withdraw(conn, self._release.id, lease, now)
+                found = settings.context(conn, self._config, self._release)
+            if not self._write_feeds():
+                # What is still to be found must stay usable.
+                self._end(lease, None)
+                return self._done
+            outcomes = self._regions(lease, settings.withdraw_all(found), found, self._patience)
+            self._gather(outcomes, {each.region: each.error for each in outcomes if each.error is not None})
+            self._end(lease, None if self._done.errors else ReleaseState.UNPUBLISHED)
+        finally:
+            self._give_back(lease)
+        return self._done
+
+    # --- what they share ---------------------------------------------------------------------------------
+
+    @property
+    def _patience(self) -> float:
+        return self._config.publish.patience or 300.0
+
+    def _claim(self) -> Lease | None:
+        now = self._clock.now()
+        with self._store.write() as conn:
+            release = releases.get(conn, self._release.id)
+            assert release is not None
+            until = now + self._config.engine.lease
+            lease = releases.claim(conn, release, owner=this_process(), now=now, until=until)
+        self._done.busy = lease is None
+        self._done.label, self._done.state = release.label, release.state.value
+        return lease
+
+    def _give_back(self, lease: Lease) -> None:
+        with self._store.write() as conn:
+            releases.give_back(conn, self._release.id, lease, self._clock.now())
+
+    def _regions(
+        self, lease: Lease, wanted: Mapping[str, list[Wanted]], found: settings.Context, patience: float
+    ) -> list[Outcome]:
+        lags = [(job.ended_at or 0.0) + job.spec.limits.listing_lag for job in found.jobs]
+        fresh = max(lags, default=0.0)
+        work = RegionWork(self._runtime, self._release.id, lease, patience=patience, fresh=fresh, tell=self._tell)
+        return self._side_by_side(lambda region: work.run(region, wanted[region]), list(wanted))
+
+    def _side_by_side(self, work: Callable[[str], T], regions: Sequence[str]) -> list[T]:
+        with ThreadPoolExecutor(self._config.engine.workers, thread_name_prefix="publish") as pool:
+            return list(pool.map(work, regions))
+
+    def _gather(self, outcomes: Sequence[Outcome], errors: Mapping[str, EbspubError]) -> None:
+        self._done.made = [change for each in outcomes for change in each.made]
+        self._done.errors.update(errors)
+
+    def _write_feeds(self) -> bool:
+        """Write the feeds; what stands in the way is kept as an error of no region."""
+        try:
+            self._done.files = list(self._feeds.write(self._store))
+        except StoreError:
+            raise
+        except EbspubError as error:
+            self._done.errors[""] = error
+            return False
+        return True
+
+    def _end(self, lease: Lease, state: ReleaseState | None) -> None:
+        """Write down how it ended; no ``state``: where it is, with what stands in the way."""
+        now = self._clock.now()
+        errors = {region: error.what for region, error in self._done.errors.items()} or None
+        with self._store.write() as conn:
+            known = releases.get(conn, self._release.id)
+            assert known is not None
+            values: dict[str, object] = {"error": errors}
+            if state is not None:
+                values["state"] = state.value
+            if state is ReleaseState.PUBLISHED and (known.published_at is None or known.state is not state):
+                values["published_at"] = now
+            if state is ReleaseState.UNPUBLISHED:
+                values["unpublished_at"] = now
+            releases.change(conn, known.id, lease, now, **values)
+            ended = releases.get(conn, known.id)
+        assert ended is not None
+        self._done.label, self._done.state = ended.label, ended.state.value

@@ -1,0 +1,137 @@
+"""What `ebspub publish` would do with builds that are public, or that `run` is to make so. Looks only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from ebspub.app.release import gate, settings
+from ebspub.app.release.feeds import Feeds, configured
+from ebspub.app.release.look import look
+from ebspub.app.release.targets import chosen_builds
+from ebspub.app.release.wanted import Change, Wanted, changes
+from ebspub.aws.clients import Clients
+from ebspub.aws.failures import AwsError
+from ebspub.config import Config
+from ebspub.config.publishing import find, publishing
+from ebspub.errors import EbspubError, JobError
+from ebspub.spec import JobSpec
+from ebspub.states import Status
+from ebspub.store import Job, Store, jobs, releases
+from ebspub.store.releases import Release
+from ebspub.store.tables import ReleaseState
+
+_WORKERS = 16
+
+
+@dataclass
+class Drift:
+    """What is amiss with one build. ``errors``: why it is not known, or cannot be mended, by region.
+
+    ``state`` is empty for one that was never published; ``missing``: jobs that are not registered.
+    """
+
+    id: str
+    label: str
+    state: str
+    changes: list[Change] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    errors: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def amiss(self) -> bool:
+        """Whether there is anything to tell."""
+        return bool(self.changes or self.errors) or self.state in ("", "publishing", "unpublishing")
+
+
+def drift(config: Config, store: Store, clients: Clients, specs: Iterable[JobSpec]) -> list[Drift]:
+    """Return what there is to be said of the builds of ``specs``, those of which nothing is amiss among them.
+
+    Of what was taken back, or is to be published by hand and never was, nothing is said. Raises StoreError.
+    """
+    found = []
+    for release, registered in _candidates(config, store, list(specs)):
+        begun = release.epoch > 0
+        mine = Drift(release.id, release.label, release.state.value if begun else "")
+        if registered and release.state is not ReleaseState.UNPUBLISHING:
+            _compare(config, store, clients, release, mine)
+        found.append(mine)
+    return found
+
+
+def stale(config: Config, store: Store, feeds: Feeds | None = None) -> list[str]:
+    """Return the files of the feeds that are stale or missing, or why that is not known."""
+    try:
+        return list((feeds or configured(config)).check(store))
+    except EbspubError as error:
+        return [error.what]
+
+
+def due(config: Config, store: Store, specs: Iterable[JobSpec]) -> list[str]:
+    """Return the builds of ``specs`` that are complete and that `run` is to publish: not yet, or not whole, public.
+
+    One that somebody took back stays so.
+    """
+    found = []
+    for release, registered in _candidates(config, store, list(specs)):
+        index = find(config, release.suite, release.build, release.label)
+        plan = publishing(config, index) if index is not None else None
+        if plan is None or plan.when != "auto" or release.state is ReleaseState.UNPUBLISHING or not registered:
+            continue
+        with store.read() as conn:
+            known = releases.jobs_of(conn, release.suite, release.build, release.serial)
+            public = {each.job_id for each in releases.announced(conn)}
+        absent = gate.missing(plan, release.suite, release.build, release.serial, known)
+        whole = release.state is ReleaseState.PUBLISHED and {job.id for job in registered_of(known)} <= public
+        if gate.enough(plan, absent) and not whole:
+            found.append(release.id)
+    return found
+
+
+def registered_of(known: Iterable[Job]) -> list[Job]:
+    """Return the registered ones of some jobs."""
+    return [job for job in known if job.status is Status.DONE]
+
+
+def _candidates(config: Config, store: Store, specs: Sequence[JobSpec]) -> list[tuple[Release, bool]]:
+    """Return the builds of ``specs`` that are public or are to be, each with whether it has a registered job."""
+    names = dict.fromkeys(releases.release_id(spec) for spec in specs)
+    with store.read() as conn:
+        known = {each.id: each for each in releases.find(conn)}
+        ready = dict.fromkeys(releases.release_id(job.spec) for job in jobs.find(conn, statuses=[Status.DONE]))
+        found = chosen_builds(conn, [name for name in names if name in known or name in ready])
+    wanted = []
+    for release in found:
+        index = find(config, release.suite, release.build, release.label)
+        auto = index is not None and publishing(config, index).when == "auto"
+        if release.state is not ReleaseState.UNPUBLISHED and (release.epoch > 0 or auto):
+            wanted.append((release, release.id in ready))
+    return wanted
+
+
+def _compare(config: Config, store: Store, clients: Clients, release: Release, mine: Drift) -> None:
+    plan = settings.plan_of(config, release, release.label)
+    with store.read() as conn:
+        known = releases.jobs_of(conn, release.suite, release.build, release.serial)
+        found = settings.context(conn, config, release)
+    absent = gate.missing(plan, release.suite, release.build, release.serial, known)
+    mine.missing = [job for missing in absent.values() for job in missing]
+    wanted = settings.publish_all(config, plan, found, release.label)
+    with ThreadPoolExecutor(_WORKERS) as pool:
+        answers = pool.map(lambda region: _region(clients, region, wanted[region]), wanted)
+        for region, answer in zip(wanted, answers, strict=True):
+            if isinstance(answer, EbspubError):
+                mine.errors[region] = answer.what
+            else:
+                mine.changes += answer
+
+
+def _region(clients: Clients, region: str, wanted: Sequence[Wanted]) -> list[Change] | EbspubError:
+    try:
+        seen, absent = look(clients.region(region), wanted)
+    except AwsError as error:
+        return error
+    if absent:
+        return JobError(f"{region}: no AMI and snapshot of {', '.join(sorted(absent))}")
+    return changes(wanted, seen)

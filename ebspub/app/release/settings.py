@@ -1,0 +1,97 @@
+"""What the configuration wants of each job of a release, and what the store says of all others."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from ebspub.app.release import wanted
+from ebspub.app.release.wanted import Others, Wanted
+from ebspub.config import Config
+from ebspub.config.publishing import Publishing, find, names, publishing, sharing
+from ebspub.errors import UsageError
+from ebspub.states import Status
+from ebspub.store import EffectStatus, Job, jobs, releases
+from ebspub.store.releases import Release
+
+#: Paths and tags that a job was given.
+Written = tuple[set[str], set[str]]
+
+
+@dataclass(frozen=True)
+class Context:
+    """All that the store knows for one release: its registered jobs, what they were given, and the other builds."""
+
+    release: Release
+    jobs: tuple[Job, ...]
+    written: dict[str, Written]
+    others: Others
+
+
+def plan_of(config: Config, release: Release, label: str) -> Publishing:
+    """Return how a release is published. Raises UsageError for a build that is not in the file."""
+    index = find(config, release.suite, release.build, label)
+    if index is None:
+        raise UsageError(
+            f"{config.origin} has no build {release.suite} {release.build}: it does not say whom to share it with",
+            todo="Add a [[builds]] table, or name another configuration with --config.",
+        )
+    return publishing(config, index)
+
+
+def context(conn: sa.Connection, config: Config, release: Release) -> Context:
+    """Read what is to be known of a release."""
+    mine = [j for j in releases.jobs_of(conn, release.suite, release.build, release.serial) if j.status is Status.DONE]
+    shown = releases.announced(conn)
+    others = jobs.find(conn, ids=[each.job_id for each in shown if each.release_id != release.id])
+    written = _written(conn, [*mine, *others], {release.id, *(each.release_id for each in shown)})
+
+    def held(job: Job) -> Collection[str]:
+        index = find(config, job.spec.suite, job.spec.build, job.label)
+        if index is None:
+            return written[job.id][0]
+        return names(sharing(config, index, job.spec.region), job.spec, job.label)
+
+    return Context(release, tuple(mine), written, Others(tuple(others), held))
+
+
+def publish_all(config: Config, plan: Publishing, found: Context, label: str) -> dict[str, list[Wanted]]:
+    """Return what is wanted of the jobs of a release that is public, by region."""
+    return _by_region(
+        wanted.publish(job, sharing(config, plan.index, job.spec.region), label, found.written[job.id], found.others)
+        for job in found.jobs
+    )
+
+
+def withdraw_all(found: Context) -> dict[str, list[Wanted]]:
+    """Return what is wanted of the jobs of a release that is taken back, by region."""
+    return _by_region(wanted.withdraw(job, found.written[job.id], found.others) for job in found.jobs)
+
+
+def _by_region(found: Iterable[Wanted]) -> dict[str, list[Wanted]]:
+    regions: dict[str, list[Wanted]] = {}
+    for each in found:
+        regions.setdefault(each.region, []).append(each)
+    return regions
+
+
+def _written(conn: sa.Connection, known: Sequence[Job], ids: Iterable[str]) -> dict[str, Written]:
+    """Return the paths and tags that jobs were given and that were not taken away again, by every call on record.
+
+    A call whose answer was lost may have been made: it counts as one that was.
+    """
+    images = {job.id: job.ami_id for job in known}
+    found: dict[str, Written] = {job.id: (set(), set()) for job in known}
+    for change in releases.history(conn, sorted(ids)):
+        if change.job_id not in found or change.status is EffectStatus.FAILED:
+            continue
+        paths, tags = found[change.job_id]
+        if change.action == "PutParameter" and change.request["value"] == images[change.job_id]:
+            paths.add(change.target)
+        elif change.action in ("PutParameter", "DeleteParameter") and change.status is EffectStatus.DONE:
+            paths.discard(change.target)
+        elif change.action == "CreateTags":
+            tags.update(change.request["tags"])
+    return found

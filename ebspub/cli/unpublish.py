@@ -1,0 +1,54 @@
+"""`ebspub unpublish`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ebspub.cli import complete, options, released
+
+
+def unpublish(
+    ctx: typer.Context,
+    *,
+    targets: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="BUILD",
+            help="Builds that were published: suite-build-serial, or suite-build for the newest.",
+            autocompletion=complete.registered_builds,
+        ),
+    ],
+    as_json: options.AsJson = False,
+    config: options.ConfigPath = None,
+    verbose: options.Verbose = False,  # noqa: ARG001 - its callback has done the work
+) -> None:
+    """Take builds back from the public.
+
+    Nobody finds them any more, then nobody may launch them: out of the feeds first, then out of the SSM parameters (one
+    that goes from build to build holds the newest published build before it again, or is deleted), then the permissions
+    of the AMIs are revoked, then those of the snapshots. AMIs and snapshots stay, and so do instances that run.
+    `ebspub publish` makes the build public again; `ebspub run` does not.
+
+    Exit codes: as of `ebspub publish`.
+
+    Examples:
+      ebspub unpublish lucid-server-20101020
+      ebspub unpublish lucid-server --json
+    """
+    from ebspub.cli.signals import watch
+
+    with watch() as signals:
+        settings = options.configuration(ctx, config)
+        options.require_store(settings, targets)
+
+        from ebspub.app import release as app
+        from ebspub.app.runtime import Stop, runtime
+
+        stop = Stop()
+        with runtime(settings, stop) as found:
+            signals.arm(stop.request, lambda: released.INTERRUPTED)
+            result = app.unpublish(found, targets, released.teller(as_json))
+    released.sum_up(result, as_json=as_json, verb="unpublish")
+    raise typer.Exit(result.exit_code)

@@ -1,0 +1,147 @@
+"""Releases: one process at a time, fenced; what others may find; every call on record."""
+
+from __future__ import annotations
+
+import pytest
+import sqlalchemy as sa
+
+from ebspub.errors import LeaseLostError
+from ebspub.store import EffectStatus, Failure, Job, Lease, Store, events, leases, releases
+from ebspub.store.releases import Release
+from ebspub.store.tables import ReleaseState
+from tests.contract.store.rows import NOW, OWNER, job_of
+from tests.contract.store.test_verifications import registered
+
+NAME = "lucid-server-20101020"
+DEAD = f"{leases._host()}/another-boot/1/1/x"
+
+
+def release_of(store: Store) -> Release:
+    with store.read() as conn:
+        found = releases.get(conn, NAME)
+    assert found is not None
+    return found
+
+
+def begun(store: Store) -> Job:
+    job = registered(store)
+    with store.write() as conn:
+        assert releases.add(conn, job.spec, "daily", NOW)
+        assert not releases.add(conn, job.spec, "release", NOW)
+    return job
+
+
+def take(store: Store, found: Release, owner: str = OWNER, now: float = NOW) -> Lease | None:
+    with store.write() as conn:
+        return releases.claim(conn, found, owner=owner, now=now, until=now + 60)
+
+
+def taken(store: Store) -> Lease:
+    lease = take(store, release_of(store))
+    assert lease is not None
+    return lease
+
+
+def row(job: Job, action: str = "ModifyImageAttribute") -> dict[str, object]:
+    told = {"job_id": job.id, "region": "us-east-1", "action": action, "target": "ami-1"}
+    return {**told, "request": {"add": ["all"]}}
+
+
+def test_it_is_taken_by_one_process_at_a_time(store: Store) -> None:
+    begun(store)
+    found = release_of(store)
+    assert (found.state, found.label, found.lease) == (ReleaseState.PUBLISHING, "daily", None)
+    assert take(store, found) == Lease(OWNER, NOW + 60, 1)
+    held = release_of(store)
+    assert take(store, held, "other", NOW + 59) is None
+    assert take(store, found, "other", NOW + 61) is None  # who read it before
+    assert take(store, held, "other", NOW + 61) == Lease("other", NOW + 121, 2)
+
+
+def test_that_of_a_dead_process_is_taken_at_once(store: Store) -> None:
+    begun(store)
+    assert take(store, release_of(store), DEAD) is not None
+    assert take(store, release_of(store)) == Lease(OWNER, NOW + 60, 2)
+
+
+def test_who_lost_it_records_announces_and_relabels_nothing(store: Store) -> None:
+    job = begun(store)
+    first = taken(store)
+    second = take(store, release_of(store), "other", NOW + 61)
+    assert second is not None
+    found = release_of(store)
+    for work in (
+        lambda conn: releases.open_change(conn, NAME, first, row(job), now=NOW, until=NOW + 1),
+        lambda conn: releases.announce(conn, NAME, first, [job], NOW),
+        lambda conn: releases.withdraw(conn, NAME, first, NOW),
+        lambda conn: releases.relabel(conn, found, first, "release", NOW),
+        lambda conn: releases.change(conn, NAME, first, NOW, state="published", published_at=NOW),
+    ):
+        with pytest.raises(LeaseLostError), store.write() as conn:
+            work(conn)
+    with store.write() as conn:
+        releases.give_back(conn, NAME, first, NOW)
+    assert release_of(store) == found
+    with store.read() as conn:
+        assert (releases.history(conn, [NAME]), releases.announced(conn)) == ([], [])
+
+
+def test_a_call_is_on_record_before_it_is_made_and_keeps_the_lease(store: Store) -> None:
+    job = begun(store)
+    lease = taken(store)
+    with store.write() as conn:
+        first = releases.open_change(conn, NAME, lease, row(job), now=NOW, until=NOW + 300)
+        second = releases.open_change(conn, NAME, lease, row(job, "PutParameter"), now=NOW, until=NOW + 300)
+        lost = releases.open_change(conn, NAME, lease, row(job, "CreateTags"), now=NOW, until=NOW + 300)
+    held = release_of(store).lease
+    assert held is not None
+    assert held.until == NOW + 300
+    with store.write() as conn:
+        releases.close_change(conn, first, NOW + 1)
+        releases.close_change(conn, second, NOW + 1, Failure("no", code="Refused"))
+    with store.read() as conn:
+        found = releases.history(conn, [NAME], job_id=job.id)
+    assert [each.id for each in found] == [first, second, lost]
+    assert [each.status for each in found] == [EffectStatus.DONE, EffectStatus.FAILED, EffectStatus.OPEN]
+    assert found[1].error == Failure("no", code="Refused")
+    again = take(store, release_of(store), "other", NOW + 301)
+    assert again is not None
+    with store.write() as conn:
+        releases.settle(conn, NAME, again, "eu-west-1", NOW + 302)
+        assert releases.history(conn, [NAME])[2].status is EffectStatus.OPEN
+        releases.settle(conn, NAME, again, "us-east-1", NOW + 302)
+        assert releases.history(conn, [NAME])[2].status is EffectStatus.DONE
+
+
+def test_what_is_announced_is_so_once_and_until_it_is_withdrawn(store: Store) -> None:
+    job = begun(store)
+    lease = taken(store)
+    with store.write() as conn:
+        assert releases.announce(conn, NAME, lease, [job], NOW) == [job.id]
+        assert releases.announce(conn, NAME, lease, [job], NOW + 5) == []
+    with store.read() as conn:
+        (found,) = releases.announced(conn)
+    assert (found.job_id, found.release_id, found.at) == (job.id, NAME, NOW)
+    with store.write() as conn:
+        assert releases.withdraw(conn, NAME, lease, NOW + 6, only=["another"]) == []
+        assert releases.withdraw(conn, NAME, lease, NOW + 6) == [job.id]
+        assert releases.withdraw(conn, NAME, lease, NOW + 7) == []
+        actions = [each.action for each in events.history(conn, job.id)]
+    assert actions[-2:] == ["published", "unpublished"]
+
+
+def test_a_label_goes_to_the_release_and_its_jobs(store: Store) -> None:
+    job = begun(store)
+    lease = taken(store)
+    with store.write() as conn:
+        releases.relabel(conn, release_of(store), lease, "beta1", NOW)
+    assert (release_of(store).label, job_of(store, job.id).label) == ("beta1", "beta1")
+    assert job_of(store, job.id).spec.label == "release"  # what it was planned with
+
+
+def test_the_database_refuses_impossible_releases(store: Store) -> None:
+    begun(store)
+    lease = taken(store)
+    for values in ({"state": "public"}, {"state": "published"}, {"state": "unpublished"}, {"lease_until": None}):
+        with pytest.raises(sa.exc.IntegrityError), store.engine.begin() as conn:
+            releases.change(conn, NAME, lease, NOW, **values)

@@ -1,0 +1,328 @@
+"""Builds made public and taken back, against the embedded cloud: what others may use and find, and nothing twice."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+from ebspub.app import release as app
+from ebspub.app.release.drift import drift
+from ebspub.app.release.wanted import Phase
+from ebspub.config import load, select
+from ebspub.localcloud import Delays, Effect, Rule, Settings
+from ebspub.store import tables
+from tests.local.leftovers import Stage
+from tests.local.released import (
+    FRIEND,
+    ORGANIZATION,
+    OTHER,
+    PUBLISH,
+    UNIT,
+    Files,
+    clients,
+    cloud,
+    configure,
+    ebspub,
+    public,
+    publish,
+    refused,
+    register,
+    register_all,
+    runtime_of,
+    seen,
+    stage,
+    state,
+)
+
+__all__ = ["clients", "cloud", "stage"]
+
+
+def test_a_build_is_published_once(stage: Stage) -> None:
+    register_all(stage)
+
+    done = ebspub(stage, "publish", "lucid-server-20101020")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "lucid-server-20101020: published as release" in done.stdout
+    for region, arch in itertools.product(stage.regions, ("amd64", "i386")):
+        found = seen(stage, arch, region)
+        assert found["launch"] == sorted(["all", FRIEND, ORGANIZATION])
+        assert found["volume"] == sorted(["all", FRIEND])
+        assert (found["tags"]["Stream"], found["tags"]["ebspub:label"]) == ("release", "release")
+        assert found["parameters"] == [f"/images/lucid/20101020/{arch}", f"/images/lucid/current/{arch}"]
+    before = len(stage.cloud.calls())
+    again = ebspub(stage, "publish", "lucid-server", "--json")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert stage.mutating(before) == []
+    assert json.loads(again.stdout)["releases"][0]["changes"] == []
+    shown = ebspub(stage, "show", "lucid-server-20101020")
+    assert shown.returncode == 0, shown.stderr
+    assert shown.stdout.count("ModifyImageAttribute") == 4
+    assert shown.stdout.count(" yes ") == 4
+    of_job = ebspub(stage, "show", f"lucid-server-20101020-amd64-{stage.region}").stdout
+    assert of_job.count("ModifySnapshotAttribute") == 1
+    assert " published " in of_job
+
+
+DRIFTS: dict[str, Callable[[Any, Any, Any], object]] = {
+    "ModifyImageAttribute": lambda ec2, _, job: ec2.modify_image_attribute(
+        ImageId=job.ami_id, Attribute="launchPermission", LaunchPermission={"Remove": [{"Group": "all"}]}
+    ),
+    "ModifySnapshotAttribute": lambda ec2, _, job: ec2.modify_snapshot_attribute(
+        SnapshotId=job.snapshot_id, Attribute="createVolumePermission", OperationType="add", UserIds=[OTHER]
+    ),
+    "CreateTags": lambda ec2, _, job: ec2.create_tags(
+        Resources=[job.ami_id], Tags=[{"Key": "Stream", "Value": "other"}]
+    ),
+    "PutParameter": lambda _, ssm, job: ssm.delete_parameter(Name=f"/images/lucid/current/{job.spec.arch}"),
+}
+
+
+def test_drift_is_shown_by_plan_and_mended_one_by_one(stage: Stage) -> None:
+    register_all(stage)
+    publish(stage)
+    whole = seen(stage)
+    job = stage.get(f"lucid-server-20101020-amd64-{stage.region}")
+    clients, config = stage.clients.region(stage.region), load(stage.config)
+    for action, spoil in DRIFTS.items():
+        spoil(clients.writer, clients.ssm, job)
+        (found,) = drift(config, stage.store, stage.clients, select(config))
+        assert [(each.action, each.region) for each in found.changes] == [(action, stage.region)]
+        assert publish(stage) == [action]
+        assert seen(stage) == whole
+    shown = ebspub(stage, "plan", "--json")
+    assert shown.returncode == 0, shown.stderr
+    assert [each["changes"] for each in json.loads(shown.stdout)["releases"]] == [[]]
+
+
+def test_a_configuration_that_shrinks_revokes(stage: Stage) -> None:
+    register_all(stage)
+    publish(stage)
+    configure(
+        stage, f'[publish]\norganizational_units = "{UNIT}"\nparameters = "/images/{{suite}}/{{serial}}/{{arch}}"'
+    )
+
+    made = publish(stage)
+
+    found = seen(stage, "i386", stage.regions[1])
+    assert (found["launch"], found["volume"]) == ([UNIT], [])
+    assert "Stream" not in found["tags"]
+    assert found["parameters"] == ["/images/lucid/20101020/i386"]
+    assert made.count("DeleteParameter") == 4
+    assert publish(stage) == []
+
+
+def test_a_daily_is_promoted_without_being_registered_again(stage: Stage) -> None:
+    labelled = PUBLISH.replace("/{suite}/current", "/{suite}/{label}/current")
+    configure(stage, labelled)
+    stage.config.write_text(stage.config.read_text().replace('label = "release"', 'label = "daily"'))
+    register_all(stage)
+    publish(stage)
+    assert state(stage) == ("published", "daily")
+
+    made = set(publish(stage, label="release"))
+
+    assert made == {"CreateTags", "PutParameter", "DeleteParameter"}
+    assert state(stage) == ("published", "release")
+    found = seen(stage)
+    assert (found["tags"]["Stream"], found["tags"]["ebspub:label"]) == ("release", "release")
+    assert found["parameters"] == ["/images/lucid/20101020/amd64", "/images/lucid/release/current/amd64"]
+    assert stage.get(f"lucid-server-20101020-amd64-{stage.region}").label == "release"
+    assert publish(stage) == []
+    assert state(stage) == ("published", "release")
+
+
+def test_a_region_that_comes_late_is_added_without_touching_the_others(stage: Stage) -> None:
+    for arch in ("amd64", "i386"):
+        register(stage, arch, stage.regions[0])
+    assert f"amd64-{stage.regions[1]}" in refused(stage)
+    configure(stage, PUBLISH + "quorum = 1\n")
+    files = Files(stage)
+    publish(stage, feeds=files)
+    assert len(public(stage)) == 2
+    for arch in ("amd64", "i386"):
+        register(stage, arch, stage.regions[1])
+    before = len(stage.cloud.calls())
+
+    publish(stage, feeds=files)
+
+    calls = [call for call in stage.cloud.calls(before) if call.mutating]
+    assert {call.region for call in calls} == {stage.regions[1]}
+    assert {call.service for call in calls} == {"ec2", "ssm"}
+    assert len(public(stage)) == 4
+    assert [len(names) for names, _ in files.notes] == [2, 4]
+    assert stage.mutating(files.notes[-1][1]) == []  # they come last
+
+
+def test_what_is_public_is_repaired_though_a_region_was_added_that_is_not_there_yet(stage: Stage) -> None:
+    alone = PUBLISH + f'required = "{stage.regions[0]}"\n'
+    configure(stage, alone)
+    for arch in ("amd64", "i386"):
+        register(stage, arch, stage.regions[0])
+    publish(stage)
+    configure(stage, PUBLISH)
+    stage.clients.region(stage.region).ssm.delete_parameter(Name="/images/lucid/current/i386")
+
+    result = app.publish(runtime_of(stage), ["lucid-server"], lambda _: None)
+
+    assert [change.action for change in result.releases[0].made] == ["PutParameter"]
+    assert (result.exit_code, state(stage), len(public(stage))) == (0, ("published", "release"), 2)
+    assert len(result.releases[0].missing) == 2
+
+
+def test_what_is_unpublished_is_found_no_more_and_then_revoked(stage: Stage) -> None:
+    text = stage.config.read_text()
+    for serial in ("20101001", "20101020"):
+        stage.config.write_text(text.replace('serial = "20101020"', f'serial = "{serial}"'))
+        register_all(stage)
+        publish(stage, f"lucid-server-{serial}")
+    # An older one that is repaired takes nothing from the newer one.
+    assert publish(stage, "lucid-server-20101001") == []
+    assert seen(stage)["parameters"] == ["/images/lucid/20101020/amd64", "/images/lucid/current/amd64"]
+    files, before = Files(stage), len(stage.cloud.calls())
+
+    result = app.unpublish(runtime_of(stage), ["lucid-server"], lambda _: None, feeds=files)
+
+    assert result.exit_code == 0, result
+    ((named, when),) = files.notes
+    assert {job.partition("-server-")[2][:8] for job in named} == {"20101001"}
+    assert [call.action for call in stage.cloud.calls(before)[: when - before] if call.mutating] == []
+    found = seen(stage)
+    assert (found["launch"], found["volume"], found["parameters"]) == ([], [], [])
+    older = stage.get(f"lucid-server-20101001-amd64-{stage.region}")
+    ssm = stage.clients.region(stage.region).ssm
+    assert ssm.get_parameter(Name="/images/lucid/current/amd64")["Parameter"]["Value"] == older.ami_id
+    phases = [change.phase for change in result.releases[0].made if change.region == stage.region]
+    assert phases == sorted(phases)
+    assert set(phases) == {Phase.UNNAME, Phase.CLOSE_IMAGE, Phase.CLOSE_SNAPSHOT}
+    assert state(stage) == ("unpublished", "release")
+    assert app.unpublish(runtime_of(stage), ["lucid-server-20101020"], lambda _: None).releases[0].made == []
+
+
+def test_what_the_account_forbids_is_told_before_anything_is_changed(stage: Stage) -> None:
+    register_all(stage)
+    ec2 = stage.ec2()
+    ec2.enable_image_block_public_access(ImageBlockPublicAccessState="block-new-sharing")
+    try:
+        assert "block public access for AMIs is on" in refused(stage)
+    finally:
+        ec2.disable_image_block_public_access()
+    ec2.enable_snapshot_block_public_access(State="block-all-sharing")
+    try:
+        assert "disable-snapshot-block-public-access" in refused(stage)
+    finally:
+        ec2.disable_snapshot_block_public_access()
+    stage.cloud.configure(Settings(delays=Delays.all(0.0), public_images=1))
+    try:
+        assert "L-0E3CBAB9" in refused(stage)
+    finally:
+        stage.cloud.configure(Settings(delays=Delays.all(0.0), public_images=1000))
+    configure(stage, PUBLISH + "verify = true\n")
+    assert "ebspub verify lucid-server-20101020" in refused(stage)
+
+
+def test_a_region_that_fails_is_named_and_stops_no_other(stage: Stage) -> None:
+    register_all(stage)
+    configure(stage, PUBLISH + f'required = "{stage.regions[0]}"\npatience = 1\n')
+    rule = stage.cloud.region_down(stage.regions[1])
+    try:
+        result = app.publish(runtime_of(stage), ["lucid-server"], lambda _: None)
+    finally:
+        stage.cloud.remove_fault(rule)
+    assert result.exit_code == 3
+    assert set(result.releases[0].errors) == {stage.regions[1]}
+    assert state(stage) == ("published", "release")
+    assert {job.rpartition("-amd64-")[2] for job in public(stage) if "amd64" in job} == {stage.regions[0]}
+    publish(stage)
+    assert len(public(stage)) == 4
+
+
+def test_what_cannot_be_used_is_not_named_and_what_cannot_be_unnamed_is_closed_all_the_same(stage: Stage) -> None:
+    register_all(stage)
+    configure(stage, PUBLISH + f'required = "{stage.regions[0]}"\n')
+    rule = stage.cloud.deny("ModifyImageAttribute")
+    result = app.publish(runtime_of(stage), ["lucid-server"], lambda _: None)
+    stage.cloud.remove_fault(rule)
+    assert set(result.releases[0].errors) == set(stage.regions)
+    assert {change.action for change in result.releases[0].made} == {"CreateTags", "ModifySnapshotAttribute"}
+    assert (state(stage), public(stage)) == (("publishing", "release"), set())
+    publish(stage)
+    rule = stage.cloud.deny("DeleteParameter")
+    result = app.unpublish(runtime_of(stage), ["lucid-server"], lambda _: None)
+    stage.cloud.remove_fault(rule)
+    assert set(result.releases[0].errors) == set(stage.regions)
+    assert state(stage) == ("unpublishing", "release")
+    found = seen(stage, "i386", stage.regions[1])
+    assert (found["launch"], found["volume"], len(found["parameters"])) == ([], [], 2)
+    assert app.unpublish(runtime_of(stage), ["lucid-server"], lambda _: None).exit_code == 0
+    assert seen(stage)["parameters"] == []
+
+
+def test_an_image_that_is_gone_is_found_no_more(stage: Stage) -> None:
+    register_all(stage)
+    publish(stage)
+    files, lost = Files(stage), stage.get(f"lucid-server-20101020-amd64-{stage.region}")
+    stage.ec2().deregister_image(ImageId=lost.ami_id)
+    with stage.store.write() as conn:  # long ago, so that EC2 cannot be hiding it
+        conn.execute(tables.jobs.update().values(ended_at=time.time() - 1000))
+
+    result = app.publish(runtime_of(stage), ["lucid-server"], lambda _: None, feeds=files)
+
+    assert result.exit_code == 3
+    assert lost.id in str(result.releases[0].errors[stage.region])
+    assert len(public(stage)) == 3
+    assert lost.id not in files.notes[-1][0]
+    result = app.unpublish(runtime_of(stage), ["lucid-server"], lambda _: None)
+    assert result.exit_code == 0, result
+    ssm = stage.clients.region(stage.region).ssm
+    assert ssm.get_parameters_by_path(Path="/images/lucid", Recursive=True)["Parameters"] == []
+
+
+def test_throttled_calls_are_made_again(stage: Stage) -> None:
+    register_all(stage)
+    slow = Effect(kind="error", code="RequestLimitExceeded", status=503, message="Request limit exceeded.")
+    lost = Effect(kind="drop", when="after")
+    stage.cloud.add_fault(Rule(effects=(slow,), actions=frozenset({"ModifyImageAttribute"}), times=3))
+    stage.cloud.add_fault(Rule(effects=(lost,), actions=frozenset({"ModifySnapshotAttribute"}), times=2))
+    publish(stage)
+    assert publish(stage) == []
+    assert seen(stage)["launch"] == sorted(["all", FRIEND, ORGANIZATION])
+
+
+def test_feeds_that_cannot_be_written_leave_a_build_unpublished_or_public(stage: Stage) -> None:
+    register_all(stage)
+    broken = Files(stage, "the folder is full")
+    result = app.publish(runtime_of(stage), ["lucid-server"], lambda _: None, feeds=broken)
+    assert (result.exit_code, state(stage)) == (3, ("publishing", "release"))
+    publish(stage)
+    before = len(stage.cloud.calls())
+    result = app.unpublish(runtime_of(stage), ["lucid-server"], lambda _: None, feeds=broken)
+    assert (result.exit_code, state(stage)) == (3, ("unpublishing", "release"))
+    assert stage.mutating(before) == []  # what may still be found must stay usable
+    assert app.unpublish(runtime_of(stage), ["lucid-server"], lambda _: None).exit_code == 0
+    assert seen(stage)["launch"] == []
+
+
+def test_a_run_publishes_what_wishes_it_once_and_not_what_was_taken_back(stage: Stage) -> None:
+    for arch in ("amd64", "i386"):
+        register(stage, arch, stage.regions[0])
+    stage.config.write_text(stage.config.read_text().replace("[builds.source]", 'publish = "auto"\n[builds.source]'))
+    one = ("run", "--region", stage.regions[0])
+    assert ebspub(stage, *one).returncode == 0
+    assert public(stage) == set()  # not complete
+    for arch in ("amd64", "i386"):
+        register(stage, arch, stage.regions[1])
+
+    done = ebspub(stage, *one)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "lucid-server-20101020: published as release" in done.stdout
+    before = len(stage.cloud.calls())
+    quiet = ebspub(stage, "run")
+    assert (quiet.returncode, quiet.stdout, stage.cloud.calls(before)) == (0, "", [])
+    assert ebspub(stage, "unpublish", "lucid-server").returncode == 0
+    assert ebspub(stage, "run").returncode == 0
+    assert state(stage) == ("unpublished", "release")

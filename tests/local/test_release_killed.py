@@ -1,0 +1,164 @@
+"""Publishing that dies at any call, and the next that finishes it: nothing twice, nothing forgotten."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, Literal
+
+import pytest
+
+from ebspub.app import release as app
+from ebspub.aws.clients import BotoClients
+from ebspub.store import leases, releases, tables
+from tests.local.leftovers import Stage
+from tests.local.released import (
+    FRIEND,
+    ORGANIZATION,
+    clients,
+    cloud,
+    ebspub,
+    open_calls,
+    public,
+    publish,
+    register,
+    register_all,
+    runtime_of,
+    seen,
+    stage,
+    state,
+)
+from tests.support.variants import few
+
+__all__ = ["clients", "cloud", "stage"]
+
+
+class Died(BaseException):
+    """The process is gone, at this very moment."""
+
+
+def dying(clients: BotoClients, region: str, nth: int, when: str) -> Callable[[], None]:
+    """Let the process die before or after its ``nth`` call that changes something; return what undoes that."""
+    here = clients.region(region)
+    counted = itertools.count(1)
+    dies = [False]
+
+    def called(model: Any, **_: Any) -> None:
+        dies[0] = not model.name.startswith(("Describe", "Get")) and next(counted) == nth
+        if dies[0] and when == "before":
+            raise Died(model.name)
+
+    def answered(model: Any, **_: Any) -> None:
+        if dies[0] and not model.name.startswith(("Describe", "Get")):
+            raise Died(model.name)
+
+    hooks = [("before-call", called), ("after-call", answered)]
+    for client, (event, hook) in itertools.product((here.writer, here.ssm), hooks):
+        client.meta.events.register(event, hook)
+
+    def undo() -> None:
+        for client, (event, hook) in itertools.product((here.writer, here.ssm), hooks):
+            client.meta.events.unregister(event, hook)
+
+    return undo
+
+
+def until_dead(stage: Stage, work: Callable[[], object], nth: int, when: str) -> bool:
+    """Do ``work`` until it dies; return whether it did. Its lease is left as that of a process that is gone."""
+    undo = dying(stage.clients, stage.region, nth, when)
+    try:
+        work()
+    except Died:
+        with stage.store.write() as conn:
+            conn.execute(tables.releases.update().values(lease_owner="gone", lease_until=0.0))
+        return True
+    finally:
+        undo()
+    return False
+
+
+#: For one region and arch: tags of two, permissions of two (the snapshot's are two calls), two parameters.
+PUBLISHING = 7
+UNPUBLISHING = 5
+
+
+@pytest.mark.parametrize("when", few(["after"], ["before", "after"]))
+def test_a_publish_that_dies_at_any_call_is_finished_by_the_next(stage: Stage, when: str) -> None:
+    text = stage.config.read_text().replace('"amd64", "i386"', '"amd64"').replace(f"[regions.{stage.regions[1]}]", "")
+    for nth in range(1, PUBLISHING + 2):
+        serial = f"20101020.{nth}"
+        stage.config.write_text(text.replace('serial = "20101020"', f'serial = "{serial}"'))
+        register(stage, "amd64", stage.region)
+        name, before = f"lucid-server-{serial}", len(stage.cloud.calls())
+
+        died = until_dead(stage, lambda name=name: publish(stage, name), nth, when)  # type: ignore[misc]
+
+        assert died == (nth <= PUBLISHING)
+        assert (f"{name}-amd64-{stage.region}" in public(stage)) != died
+        with stage.store.read() as conn:  # on record before it was made
+            assert [each.closed_at is None for each in releases.history(conn, [name])][-1] == died
+        publish(stage, name)
+        done = [call for call in stage.cloud.calls(before) if call.mutating and call.executed]
+        # The one whose answer was lost was made, seen, and not made again.
+        assert len(done) == PUBLISHING
+        assert state(stage, name) == ("published", "release")
+        with stage.store.read() as conn:
+            assert [each for each in releases.history(conn, [name]) if each.closed_at is None] == []
+        assert publish(stage, name) == []
+
+
+@pytest.mark.parametrize("when", few(["after"], ["before", "after"]))
+def test_an_unpublish_that_dies_at_any_call_is_finished_by_the_next(stage: Stage, when: str) -> None:
+    text = stage.config.read_text().replace('"amd64", "i386"', '"amd64"').replace(f"[regions.{stage.regions[1]}]", "")
+    stage.config.write_text(text)
+    register(stage, "amd64", stage.region)
+
+    def unpublish() -> object:
+        return app.unpublish(runtime_of(stage), ["lucid-server"], lambda _: None)
+
+    for nth in range(1, UNPUBLISHING + 2):
+        publish(stage)
+        died = until_dead(stage, unpublish, nth, when)
+        assert died == (nth <= UNPUBLISHING)
+        assert public(stage) == set()
+        unpublish()
+        assert state(stage) == ("unpublished", "release")
+        found = seen(stage)
+        assert (found["launch"], found["volume"], found["parameters"]) == ([], [], [])
+
+
+@pytest.mark.parametrize("when", few(["after"], ["before", "after"]))
+def test_a_process_that_is_killed_leaves_a_lease_that_the_next_takes(
+    stage: Stage, when: Literal["before", "after"]
+) -> None:
+    register_all(stage)
+    command = [sys.executable, "-m", "ebspub", "--config", str(stage.config), "publish", "lucid-server"]
+    process = subprocess.Popen(command, env=dict(os.environ), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    stage.cloud.kill_at(process.pid, 2, when=when, actions=["ModifyImageAttribute"])
+    assert process.wait(90) == -signal.SIGKILL
+    stage.cloud.heal()
+    assert public(stage) == set()
+
+    done = ebspub(stage, "publish", "lucid-server")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert state(stage) == ("published", "release")
+    assert open_calls(stage) == []
+    assert seen(stage)["launch"] == sorted(["all", FRIEND, ORGANIZATION])
+
+
+def test_one_process_at_a_time_is_at_a_release(stage: Stage) -> None:
+    register_all(stage)
+    publish(stage)
+    with stage.store.write() as conn:
+        found = releases.get(conn, "lucid-server-20101020")
+        assert found is not None
+        now = time.time()
+        assert releases.claim(conn, found, owner=leases.this_process(), now=now, until=now + 60)
+    done = ebspub(stage, "publish", "lucid-server")
+    assert (done.returncode, "another process is at it" in done.stderr) == (75, True)
