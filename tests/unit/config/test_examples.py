@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from ebspub.config import Config, load, model, parse, select
-from ebspub.config.model import PerArch, RegistrationTable, SourceTable, Table
+from ebspub.config.model import PerArch, RegistrationTable, SourceTable
+from ebspub.config.table import Table
 from ebspub.spec import JobSpec
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
