@@ -16,6 +16,8 @@ from pydantic import Field, PrivateAttr, model_validator
 from sqlalchemy.engine import URL, make_url
 
 from ebspub.config import values as v
+from ebspub.config.feeds import FeedsTable
+from ebspub.config.notify import NotifyTable
 from ebspub.config.sharing import Publishing, PublishTable, SharingTable
 from ebspub.config.table import Table
 from ebspub.errors import ConfigError
@@ -326,6 +328,8 @@ class Config(Table):
     )
     verify: VerifyTable = Field(default_factory=VerifyTable, description="the test boot of published AMIs")
     publish: PublishTable = Field(default_factory=PublishTable, description="how builds are made public")
+    feeds: FeedsTable = Field(default_factory=FeedsTable, description="files about what is published")
+    notify: NotifyTable = Field(default_factory=NotifyTable, description="who is told what happened")
     tags: Tags = Field(default_factory=dict, description="tags of everything that is made")
     regions: dict[v.Plain, RegionTable] = Field(default_factory=dict, description="regions and what differs there")
     builds: tuple[Build, ...] = Field(default=(), strict=False, description="what is to be published")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -21,6 +21,7 @@ class Options:
 
     ``columns``: how many columns the query data of a suite have (10 as in 2010, or 11). ``title``: of the locator and
     of the feed of changes. ``origin``: who publishes, such as a host's name. ``url``: where the folder is served.
+    ``formats``: names of :data:`RENDERERS`.
     """
 
     names: streams.Names = field(default_factory=streams.Names)
@@ -29,6 +30,7 @@ class Options:
     origin: str = "ebspub"
     url: str = ""
     every_serial: bool = False
+    formats: tuple[str, ...] = ("query", "streams", "locator", "plain", "changes")
 
 
 Renderer = Callable[[Catalog, Options], dict[str, bytes]]
@@ -52,8 +54,12 @@ def render(catalog: Catalog, options: Options | None = None) -> dict[str, bytes]
     """Return all files of the catalogue, by path; signatures are :func:`ebspub.feeds.signing.sign`'s to add."""
     options = options or Options()
     rendering: dict[str, bytes] = {}
-    for renderer in RENDERERS.values():
-        rendering |= renderer(catalog, options)
+    for name, renderer in RENDERERS.items():
+        if name in options.formats:
+            rendering |= renderer(catalog, options)
+    if "query" not in options.formats and catalog.kept:
+        # What lies there is of others, too: only ours goes.
+        rendering |= query.render(replace(catalog.withdraw(catalog.images), gone=catalog.downloads))
     return rendering
 
 
@@ -72,9 +78,28 @@ def publish(
     """
 
     def made(there: dict[str, bytes]) -> dict[str, bytes]:
-        catalog = load()
-        rows = {path: content for path, content in there.items() if query.is_query(path)}
-        rendering = render(query.keep(catalog, rows, suites.versions(catalog.images)), options)
+        rendering = _rendered(there, load(), options)
         return rendering if key is None else signing.sign(rendering, key, there)
 
-    return files.update(folder, lambda path: query.is_query(path) or signing.is_signed(path), made, reach=reach)
+    return files.update(folder, _is_read, made, reach=reach)
+
+
+def stale(folder: Path, catalog: Catalog, options: Options | None = None, key: signing.Key | None = None) -> list[str]:
+    """Return what :func:`publish` would write or remove, by path; nothing is written, no secret key is needed.
+
+    Raises :class:`files.FilesError`, :class:`signing.SigningError`.
+    """
+    there = files.read(folder, _is_read)
+    rendering = _rendered(there, catalog, options)
+    broken = signing.broken(rendering, key, there) if key is not None else []
+    signatures = [path for path in there if key is not None and signing.is_signed(path)]
+    return sorted({*broken, *files.differing(folder, rendering, spared=signatures)})
+
+
+def _is_read(path: str) -> bool:
+    return query.is_query(path) or signing.is_signed(path)
+
+
+def _rendered(there: dict[str, bytes], catalog: Catalog, options: Options | None) -> dict[str, bytes]:
+    rows = {path: content for path, content in there.items() if query.is_query(path)}
+    return render(query.keep(catalog, rows, suites.versions(catalog.images)), options)

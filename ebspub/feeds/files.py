@@ -23,6 +23,7 @@ from ebspub.errors import EbspubError
 
 LIST = ".ebspub-files"
 _LOCK = ".ebspub-lock"
+_COPYING = ".ebspub-copying"
 _TEMPORARY = ".ebspub-new"
 _MODE = 0o644
 #: What names others, in the order in which it is written, after everything else: files of products name nothing but
@@ -116,20 +117,64 @@ def read(folder: Path, wanted: Callable[[str], bool]) -> dict[str, bytes]:
     Raises :class:`FilesError`.
     """
     found = {}
-    try:
+    with _reading(folder):
         for path in sorted(folder.rglob("*")):
             name = path.relative_to(folder).as_posix()
             if wanted(name) and path.is_file():
                 found[name] = path.read_bytes()
+    return found
+
+
+def differing(folder: Path, rendering: Mapping[str, bytes], *, spared: Iterable[str] = ()) -> list[str]:
+    """Return the paths that :func:`write` would write or remove, but for those in ``spared``; nothing is written.
+
+    Raises :class:`FilesError`.
+    """
+    with _reading(folder):
+        gone = [path for path in _before(folder) - rendering.keys() - set(spared) if (folder / path).is_file()]
+        new = [path for path, content in rendering.items() if not _holds(folder / path, content)]
+    return sorted([*gone, *new])
+
+
+def kept(folder: Path) -> dict[str, bytes]:
+    """Return the files that were written to ``folder`` and are there, by path. Raises :class:`FilesError`."""
+    with _reading(folder):
+        names = _before(folder)
+    return read(folder, lambda path: path in names)
+
+
+@contextmanager
+def copying(folder: Path) -> Iterator[None]:
+    """Hold the right to copy ``folder`` elsewhere: of two at once the last to copy has the last to be written.
+
+    Others may write the folder meanwhile, and copy it afterwards. Raises :class:`FilesError`.
+    """
+    try:
+        with _alone(folder, _COPYING):
+            yield
+    except OSError as error:
+        raise FilesError(
+            f"{folder}: cannot be copied: {error.strerror} ({error.filename})", todo="Make it writable for this user."
+        ) from error
+
+
+def _before(folder: Path) -> set[str]:
+    """Return what an earlier rendering wrote."""
+    return listed((folder / LIST).read_bytes()) if (folder / LIST).is_file() else set()
+
+
+@contextmanager
+def _reading(folder: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise FilesError(
             f"{folder}: cannot be read: {error.strerror} ({error.filename})", todo="Make it readable for this user."
         ) from error
-    return found
 
 
 def _write(rendering: Mapping[str, bytes], folder: Path, reach: Callable[[str], None]) -> Written:
-    before = listed((folder / LIST).read_bytes()) if (folder / LIST).is_file() else set()
+    before = _before(folder)
     _tidy(folder, before | rendering.keys())
     gone = [path for path in reversed(in_order(before - rendering.keys())) if (folder / path).is_file()]
     new = [path for path in in_order(rendering) if not _holds(folder / path, rendering[path])]
@@ -197,9 +242,9 @@ def _prune(folder: Path, path: str) -> None:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock; it goes with the process, however that ends."""
-    handle = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _MODE)
+def _alone(folder: Path, lock: str = _LOCK) -> Iterator[None]:
+    """Hold a lock of the folder; it goes with the process, however that ends."""
+    handle = os.open(folder / lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _MODE)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield

@@ -60,6 +60,23 @@ def sign(
     return {**rendering, **signed}
 
 
+def broken(rendering: Mapping[str, bytes], key: Key, before: Mapping[str, bytes]) -> list[str]:
+    """Return the signatures that :func:`sign` would make anew. Only the public key is needed.
+
+    Raises :class:`SigningError`.
+    """
+    documents = {path: content for path, content in rendering.items() if _is_document(path)}
+    found = []
+    if documents:
+        with tempfile.TemporaryDirectory(prefix="ebspub-sign-") as folder:
+            signer = _Signer(key, Path(folder))
+            for path, content in documents.items():
+                beside, inline = f"{path}.gpg", f"{path.removesuffix('.json')}.sjson"
+                found += [] if signer.detached_holds(content, before.get(beside), path) else [beside]
+                found += [] if signer.clear_holds(_leading_to_signed(content), before.get(inline), path) else [inline]
+    return found
+
+
 def is_signed(path: str) -> bool:
     """Whether ``path`` is of a signature, or of what carries one: what :func:`sign` takes as ``before``."""
     return path.startswith(f"{streams.ROOT}/") and path.endswith((".json.gpg", ".sjson"))
@@ -90,9 +107,17 @@ class _Signer:
             )
         self.keyring.write_bytes(exported)
 
+    def detached_holds(self, content: bytes, signature: bytes | None, path: str) -> bool:
+        """Whether ``signature`` is a detached one of ``content``."""
+        return signature is not None and self._proves(content, content, signature, path)
+
+    def clear_holds(self, content: bytes, document: bytes | None, path: str) -> bool:
+        """Whether ``document`` is ``content``, clear-signed."""
+        return document is not None and self._proves(content, document, None, path)
+
     def detached(self, content: bytes, before: bytes | None, path: str) -> bytes:
         """Return the detached signature of ``content``."""
-        if before is not None and self._proves(content, content, before, path):
+        if before is not None and self.detached_holds(content, before, path):
             return before
         made = self._gpg([*self._with_key(), "--armor", "--output", "-", "--detach-sign"], content)
         self._require(self._proves(content, content, made, path), path)
@@ -100,7 +125,7 @@ class _Signer:
 
     def clear(self, content: bytes, before: bytes | None, path: str) -> bytes:
         """Return ``content`` clear-signed."""
-        if before is not None and self._proves(content, before, None, path):
+        if before is not None and self.clear_holds(content, before, path):
             return before
         made = self._gpg([*self._with_key(), "--output", "-", "--clearsign"], content)
         self._require(self._proves(content, made, None, path), path)

@@ -44,16 +44,17 @@ def content_type(path: str) -> str:
     return _TYPES.get(posixpath.splitext(path)[1], "application/json")  # releasesTable
 
 
-def to_s3(rendering: Mapping[str, bytes], client: Any, bucket: str, prefix: str = "") -> Written:
+def to_s3(rendering: Mapping[str, bytes], client: Any, bucket: str, prefix: str = "", *, cache: str = CACHE) -> Written:
     """Make the objects below ``prefix`` those of ``rendering``; return what was done.
 
-    ``client`` is boto3's of S3. What an earlier rendering brought and this one has not is removed, as far as
-    ``.ebspub-files`` there lists it; other objects stay, and those that are as they should be are not put again.
+    ``client`` is boto3's of S3, ``cache`` the objects' Cache-Control. What an earlier rendering brought and this one
+    has not is removed, as far as ``.ebspub-files`` there lists it; other objects stay, and those that are as they
+    should be are not put again.
     Raises :class:`SyncError`.
     """
     root = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
     try:
-        return _to_s3(rendering, client, bucket, root)
+        return _to_s3(rendering, client, bucket, root, cache)
     except (ClientError, BotoCoreError) as error:
         raise SyncError(
             f"s3://{bucket}/{root}: {error}",
@@ -61,7 +62,7 @@ def to_s3(rendering: Mapping[str, bytes], client: Any, bucket: str, prefix: str 
         ) from error
 
 
-def _to_s3(rendering: Mapping[str, bytes], client: Any, bucket: str, root: str) -> Written:
+def _to_s3(rendering: Mapping[str, bytes], client: Any, bucket: str, root: str, cache: str) -> Written:
     pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=root)
     there = [each for page in pages for each in page.get("Contents", ())]
     tags = {each["Key"].removeprefix(root): each["ETag"].strip('"') for each in there}
@@ -71,7 +72,7 @@ def _to_s3(rendering: Mapping[str, bytes], client: Any, bucket: str, root: str) 
 
     def put(path: str, content: bytes) -> None:
         client.put_object(
-            Bucket=bucket, Key=root + path, Body=content, ContentType=content_type(path), CacheControl=CACHE
+            Bucket=bucket, Key=root + path, Body=content, ContentType=content_type(path), CacheControl=cache
         )
 
     # An object that S3 encrypts by a key of KMS has another tag, and is put each time: no harm but the time.

@@ -197,6 +197,16 @@ def announced(conn: sa.Connection) -> list[Announced]:
     return [Announced(**row) for row in conn.execute(query).mappings()]
 
 
+def withdrawn(conn: sa.Connection) -> dict[str, float]:
+    """Return when each job that others could find once was last taken back; it may be to be found again."""
+    query = (
+        sa.select(tables.events.c.job_id, sa.func.max(tables.events.c.at))
+        .where(tables.events.c.action == "unpublished")
+        .group_by(tables.events.c.job_id)
+    )
+    return {row[0]: float(row[1]) for row in conn.execute(query)}
+
+
 def open_change(
     conn: sa.Connection, wanted: str, lease: Lease, row: Mapping[str, Any], *, now: float, until: float
 ) -> int:

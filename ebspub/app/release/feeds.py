@@ -7,10 +7,17 @@ before it takes anything back. What is to be found are the rows of :func:`ebspub
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol
 
-from ebspub.config import Config
-from ebspub.store import Store
+from ebspub.aws import copies
+from ebspub.config import Config, beside
+from ebspub.config.feeds import FeedsTable
+from ebspub.errors import ConfigError
+from ebspub.feeds import every, files, from_store, signing, streams, sync
+from ebspub.feeds.catalog import Catalog
+from ebspub.states import Status
+from ebspub.store import Store, jobs, releases
 
 
 class Feeds(Protocol):
@@ -41,7 +48,94 @@ class NoFeeds:
         return ()
 
 
+class Folder:
+    """A folder of feeds, and its copies in a bucket or on another machine."""
+
+    def __init__(self, folder: Path, table: FeedsTable, key: signing.Key | None) -> None:
+        self.folder = folder
+        self._table = table
+        self._key = key
+
+    @property
+    def options(self) -> every.Options:
+        """What the configuration says of the publisher."""
+        table = self._table
+        return every.Options(
+            names=streams.Names(table.vendor, table.os, table.endpoints),
+            columns=table.columns,
+            title=table.title,
+            origin=table.origin,
+            url=table.url or "",
+            every_serial=table.every_serial,
+            formats=table.formats,
+        )
+
+    def write(self, store: Store) -> Sequence[str]:
+        """Bring the folder, then its copies, to what the store says. See :meth:`Feeds.write`."""
+
+        def load() -> Catalog:
+            return catalog(store, self._table.mirror or "")
+
+        done = every.publish(self.folder, load, self.options, self._key)
+        return [*done.written, *done.removed, *self._copy()]
+
+    def check(self, store: Store) -> Sequence[str]:
+        """Return what :meth:`write` would change in the folder; its copies are not looked at."""
+        found = catalog(store, self._table.mirror or "")
+        if not (found.images or found.withdrawn):
+            return ()
+        paths = every.stale(self.folder, found, self.options, self._key)
+        return [f"{self.folder / path} is stale or missing" for path in paths]
+
+    def _copy(self) -> list[str]:
+        told = self._table.sync
+        bucket = told.bucket
+        if bucket is None and told.rsync is None:
+            return []
+        changed: list[str] = []
+        with files.copying(self.folder):
+            rendering = files.kept(self.folder)
+            if bucket is not None:
+                done = sync.to_s3(rendering, copies.s3(told.region), *bucket, cache=told.cache)
+                root = "/".join(filter(None, bucket))
+                changed = [f"s3://{root}/{path}" for path in (*done.written, *done.removed)]
+            if told.rsync is not None:
+                sync.by_rsync(self.folder, rendering, told.rsync, delete=told.delete)
+        return changed
+
+
 def configured(config: Config) -> Feeds:
-    """Return the feeds that the configuration asks for."""
-    del config
-    return NoFeeds()
+    """Return the feeds that the configuration asks for. Raises ConfigError."""
+    table = config.feeds
+    if table.folder is None:
+        return NoFeeds()
+    sign = table.sign
+    key = None
+    if sign is not None:
+        passphrase = None if sign.passphrase is None else Path(beside(config, sign.passphrase))
+        home = None if sign.home is None else _expanded(config, sign.home, "feeds.sign.home")
+        key = signing.Key(sign.key, home, passphrase)
+    return Folder(_expanded(config, table.folder, "feeds.folder"), table, key)
+
+
+def catalog(store: Store, mirror: str = "") -> Catalog:
+    """Return what others may find, and what they could find once and must not any more. Raises StoreError."""
+    with store.read() as conn:
+        public = {each.job_id: each.at for each in releases.announced(conn)}
+        gone = {job_id: at for job_id, at in releases.withdrawn(conn).items() if job_id not in public}
+        registered = jobs.find(conn, statuses=[Status.DONE]) if public or gone else []
+    return from_store.catalog(
+        [job for job in registered if job.id in public],
+        [job for job in registered if job.id in gone],
+        released={**gone, **public},
+        mirror=mirror,
+    )
+
+
+def _expanded(config: Config, folder: str, key: str) -> Path:
+    try:
+        return Path(folder).expanduser()
+    except RuntimeError as error:
+        raise ConfigError(
+            f"{config.origin}: {key}: no home folder is known for ~", todo="Write an absolute path."
+        ) from error

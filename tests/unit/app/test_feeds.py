@@ -1,0 +1,113 @@
+"""The feeds that a configuration asks for: their names, their formats, their copies."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import boto3
+import pytest
+from moto import mock_aws
+
+from ebspub.app.release.feeds import Folder, NoFeeds, configured
+from ebspub.config import parse
+from ebspub.store import Store, releases, tables
+from ebspub.store.leases import this_process
+from tests.contract.store import rows
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """A store with one build that is published."""
+    found = Store.open(f"sqlite:///{tmp_path / 'ebspub.db'}")
+    (job_id,) = rows.plan(found, rows.spec())
+    done = {
+        "state": "registered",
+        "status": "done",
+        "ami_id": "ami-1a2b3c4d",
+        "snapshot_id": "snap-1",
+        "ended_at": 1.0e9,
+    }
+    with found.write() as conn:
+        conn.execute(tables.jobs.update().where(tables.jobs.c.id == job_id).values(**done))
+        job = releases.jobs_of(conn, "lucid", "server", rows.spec().serial)[0]
+        releases.add(conn, job.spec, "release", 2.0e9)
+        release = releases.get(conn, releases.release_id(job.spec))
+        assert release is not None
+        lease = releases.claim(conn, release, owner=this_process(), now=2.0e9, until=3.0e9)
+        assert lease is not None
+        releases.announce(conn, release.id, lease, [job], 2.0e9)
+    return found
+
+
+def feeds(text: str) -> Folder:
+    found = configured(parse(f"[feeds]\n{text}"))
+    assert isinstance(found, Folder)
+    return found
+
+
+def test_without_a_folder_there_are_none() -> None:
+    assert isinstance(configured(parse("")), NoFeeds)
+
+
+def test_what_the_configuration_says_is_in_the_files(store: Store, tmp_path: Path) -> None:
+    folder = tmp_path / "feeds"
+    with store:
+        feeds(
+            f'folder = "{folder}"\nvendor = "com.example.cloud"\nos = "other"\ntitle = "Ours"\n'
+            "columns = { lucid = 10 }\n"
+            'origin = "example.com"\nendpoints = { us-east-1 = "https://ec2.example.com" }\nurl = "https://i.example.com"\n'
+        ).write(store)
+    products = json.loads((folder / "streams/v1/com.example.cloud:released:aws.json").read_text())
+    ((name, product),) = products["products"].items()
+    assert (name.split(":")[0], product["os"]) == ("com.example.cloud", "other")
+    assert "https://ec2.example.com" in (folder / "streams/v1/index.json").read_text()
+    (row,) = (folder / "query/lucid/server/released.txt").read_text().splitlines()
+    assert len(row.split("\t")) == 10
+    assert "Ours" in (folder / "locator/ec2/index.html").read_text()
+    atom = (folder / "changes.atom").read_text()
+    assert "urn:ebspub:example.com:changes" in atom
+    assert "https://i.example.com/changes.atom" in atom
+
+
+def test_a_format_that_is_taken_out_goes_and_others_rows_stay(store: Store, tmp_path: Path) -> None:
+    folder = tmp_path / "feeds"
+    theirs = b"lucid\tserver\trelease\t20100427\tebs\tamd64\teu-west-1\tami-0\t\t\tparavirtual\n"
+    (folder / "query/lucid/server").mkdir(parents=True)
+    rows_file = folder / "query/lucid/server/released.txt"
+    rows_file.write_bytes(theirs)
+    with store:
+        feeds(f'folder = "{folder}"').write(store)
+        assert rows_file.read_bytes().count(b"\n") == 2
+        less = feeds(f'folder = "{folder}"\nformats = ["plain"]')
+        assert less.check(store)
+        less.write(store)
+        assert less.check(store) == []
+    assert rows_file.read_bytes() == theirs
+    assert not (folder / "streams").exists()
+    assert (folder / "images.json").exists()
+
+
+@pytest.mark.needs_tool("rsync")
+def test_the_copies_are_the_folder(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "x")
+    folder, copy = tmp_path / "feeds", tmp_path / "copy"
+    copy.mkdir()
+    (copy / "stray").touch()
+    with store, mock_aws():
+        client = boto3.client("s3", region_name="us-east-1")
+        client.create_bucket(Bucket="images-example")
+        wanted = feeds(
+            f'folder = "{folder}"\nsync = {{ s3 = "s3://images-example/ubuntu/", region = "us-east-1", '
+            f'cache = "no-store", rsync = "{copy}/", delete = true }}'
+        )
+        changed = wanted.write(store)
+        listed = client.list_objects_v2(Bucket="images-example")["Contents"]
+        there = {each["Key"].removeprefix("ubuntu/") for each in listed if ".ebspub" not in each["Key"]}
+        assert client.head_object(Bucket="images-example", Key="ubuntu/images.csv")["CacheControl"] == "no-store"
+        assert wanted.write(store) == []
+    names = {path.relative_to(folder).as_posix() for path in folder.rglob("[!.]*") if path.is_file()}
+    assert there == names
+    assert {path.relative_to(copy).as_posix() for path in copy.rglob("*") if path.is_file()} == names
+    assert "s3://images-example/ubuntu/images.csv" in changed
