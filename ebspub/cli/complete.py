@@ -72,6 +72,20 @@ def regions(ctx: typer.Context) -> Iterable[str]:
 
 
 @_silent
+def virtualizations(ctx: typer.Context) -> Iterable[str]:
+    """Complete --virtualization."""
+    del ctx
+    return ("hvm", "paravirtual")
+
+
+@_silent
+def root_stores(ctx: typer.Context) -> Iterable[str]:
+    """Complete --root-store."""
+    del ctx
+    return ("ebs-ssd", "ebs", "ebs-io1", "instance-store")
+
+
+@_silent
 def published_builds(ctx: typer.Context) -> Iterable[str]:
     """Complete --build of `status`: suites, and builds with their serials, of the jobs in the database."""
     rows = _rows(ctx, "suite", "build", "serial")

@@ -12,6 +12,7 @@ from ebspub.cli.cancel import cancel
 from ebspub.cli.command import Command, Group, start_logging
 from ebspub.cli.demo import demo
 from ebspub.cli.doctor import doctor
+from ebspub.cli.find import find
 from ebspub.cli.plan import plan
 from ebspub.cli.publish import publish
 from ebspub.cli.resume import resume
@@ -34,6 +35,7 @@ for _command in (
     verify,
     publish,
     unpublish,
+    find,
     sweep,
     doctor,
     demo,
