@@ -7,66 +7,38 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ebspub.app.report import job_document
+from ebspub.demo.release import publish
+from ebspub.demo.report import DemoError, Report, Say
 from ebspub.demo.setting import ARCHES, KERNELS, SUITE, Setting, setting
 from ebspub.demo.verify import compare, source_tree
-from ebspub.errors import EbspubError
 from ebspub.states import State
 from ebspub.store import Store, jobs
 
 #: Seconds within which the first run must have got far enough to be killed.
 _PATIENCE = 120.0
-Say = Callable[[str], None]
 
 
-class DemoError(EbspubError):
-    """The demonstration did not go as it must."""
-
-    exit_code = 3
-
-
-@dataclass
-class Report:
-    """What happened, as it is said and as it is written down."""
-
-    say: Say
-    lines: list[str] = field(default_factory=list)
-    began: float = field(default_factory=time.monotonic)
-
-    def tell(self, line: str) -> None:
-        """Say a line, with the seconds since the beginning."""
-        text = f"[{time.monotonic() - self.began:5.1f} s] {line}"
-        self.lines.append(text)
-        self.say(text)
-
-    def show(self, text: str) -> None:
-        """Show what a command printed, indented."""
-        for line in text.rstrip().splitlines():
-            self.lines.append(f"    {line}")
-            self.say(f"    {line}")
-
-
-def demo(report_file: Path, say: Say) -> None:
+def demo(report_file: Path, feeds: Path, say: Say) -> None:
     """Play the demonstration and write what was said to ``report_file``. Raises DemoError where it fails.
 
-    Everything happens in a temporary folder and on the loopback network; nothing else is left.
+    Everything happens in a temporary folder and on the loopback network; nothing else is left but the files about what
+    was published, in the folder ``feeds``.
     """
     report = Report(say)
     try:
         with tempfile.TemporaryDirectory(prefix="ebspub-demo-") as name:
-            _play(Path(name), report)
+            _play(Path(name), report, feeds.absolute())
             report.tell("taking everything down")
-        report.tell("done: nothing is left but this report")
+        report.tell(f"done: nothing is left but this report and {feeds}")
     finally:
         report_file.write_text("\n".join(report.lines) + "\n", encoding="utf-8")
 
 
-def _play(folder: Path, report: Report) -> None:
+def _play(folder: Path, report: Report, feeds: Path) -> None:
     report.tell("making a small Ubuntu 10.04 image (ext3 in a UEC tarball, signed SHA256SUMS) and an embedded cloud")
     with setting(folder) as stage:
         many = f"{len(KERNELS)} regions x {len(ARCHES)} arches"
@@ -81,6 +53,7 @@ def _play(folder: Path, report: Report) -> None:
         _verify(stage, report)
         _run_again(stage, report)
         _left_over(stage, report)
+        publish(stage, report, lambda *words: _ebspub(stage, *words), feeds)
 
 
 def _run_and_kill(stage: Setting, report: Report) -> None:
