@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ebspub.app.runtime import Runtime
     from ebspub.config import Config
     from ebspub.engine.driver import Listener
+    from ebspub.store import Job
 
 Work = Callable[["Runtime", "Listener"], "Result"]
 
@@ -30,20 +31,34 @@ def conduct(
     *,
     busy: str = "another process is at work on it",
     worst: int = 0,
+    told_as: str = "",
 ) -> None:
     """Do ``work`` on the jobs ``job_ids`` and tell how it went; ``busy`` is said of jobs that another process drives.
 
-    ``worst`` is the exit code where all went well with them.
+    ``worst`` is the exit code where all went well with them; ``told_as`` the command's name, for those who are told of
+    its failures.
 
     Raises typer.Exit with the exit code, and EbspubError.
     """
+    from ebspub.app.notify import notifying
     from ebspub.app.runtime import Stop, runtime
 
     stop = Stop()
-    with runtime(config, stop) as found, reporting(found.store, job_ids) as reporter:
-        watch.arm(stop.request, lambda: _interrupted(reporter.resumable()))
-        result = work(found, reporter.listen)
-    _sum_up(result, busy)
+    with runtime(config, stop) as found, notifying(config, found.store) as notifier:
+        with reporting(found.store, job_ids) as reporter:
+
+            def listen(job: Job, action: str) -> None:
+                reporter.listen(job, action)
+                notifier.listen(job, action)
+
+            watch.arm(stop.request, lambda: _interrupted(reporter.resumable()))
+            result = work(found, listen)
+        if told_as and not result.signal:
+            notifier.published()
+            notifier.finished(told_as, result.exit_code or worst, result.jobs, result.released)
+        if result.signal:
+            notifier.close(wait=False)
+        _sum_up(result, busy)
     if result.cut_short:
         # A thread is still in a call that may take minutes; the interpreter would wait for it.
         _leave(result.exit_code)

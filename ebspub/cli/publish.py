@@ -55,14 +55,16 @@ def publish(
         options.require_store(settings, targets)
 
         from ebspub.app import release as app
+        from ebspub.app.notify import notifying
         from ebspub.app.runtime import Stop, runtime
         from ebspub.config.values import require_label
 
         if label is not None:
             require_label(label)
         stop = Stop()
-        with runtime(settings, stop) as found:
+        with runtime(settings, stop) as found, notifying(settings, found.store) as notifier:
             signals.arm(stop.request, lambda: released.INTERRUPTED)
             result = app.publish(found, targets, released.teller(as_json), label=label)
+            notifier.published()
     released.sum_up(result, as_json=as_json, verb="publish")
     raise typer.Exit(result.exit_code)

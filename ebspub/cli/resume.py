@@ -58,7 +58,7 @@ def resume(
             also = [job.id for job in publish.followed(store, wanted)] if store is not None and job_ids else []
         options.tell_also(also)
         wanted = [*also, *wanted]
-        conduct(settings, wanted, signals, work)
+        conduct(settings, wanted, signals, work, told_as="resume")
 
 
 def _open_jobs(config: Config, job_ids: list[str]) -> tuple[list[str], bool]:

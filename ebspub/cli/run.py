@@ -65,4 +65,4 @@ def run(
         def work(runtime: Runtime, listen: Listener) -> publish.Result:
             return publish_complete(runtime, specs, publish.run(runtime, specs, listen))
 
-        conduct(settings, job_ids, signals, work, worst=worst)
+        conduct(settings, job_ids, signals, work, worst=worst, told_as="run")

@@ -57,7 +57,8 @@ def folder(stage: Stage, key: Signer) -> Path:
     configure(
         stage,
         f'{PUBLISH}\n[feeds]\nfolder = "{made}"\norigin = "images.example.com"\nurl = "https://images.example.com"\n'
-        f'sign = {{ key = "{key.fingerprint}", home = "{key.home}" }}\n',
+        f'sign = {{ key = "{key.fingerprint}", home = "{key.home}" }}\n'
+        f'[notify]\ncommand = ["tee", "--append", "{made.parent}/told"]\n',
     )
     register_all(stage)
     return made
@@ -87,6 +88,12 @@ def test_what_is_published_is_in_every_format_and_nothing_is_touched_the_second_
     assert re.search(r"published as release: \d+ calls, \d+ files written", done.stdout)
     ours, theirs = amis(stage), {"ami-cb97bbbf"}
     assert len(ours) == 4
+    (note,) = map(json.loads, (folder.parent / "told").read_text().splitlines())
+    assert (note["event"], note["release"]["state"], {job["ami_id"] for job in note["jobs"]}) == (
+        "published",
+        "published",
+        ours,
+    )
     assert told(folder, RELEASED) == ours | theirs
     assert (folder / RELEASED).read_bytes().startswith(THEIRS)
     for path in ("query/lucid/server/released.current.txt", "streams/v1/com.ubuntu.cloud:released:aws.json",
@@ -101,6 +108,7 @@ def test_what_is_published_is_in_every_format_and_nothing_is_touched_the_second_
     assert again.returncode == 0, again.stderr
     assert json.loads(again.stdout)["releases"][0]["files"] == []
     assert everything(folder) == before
+    assert (folder.parent / "told").read_text().count("\n") == 1
     assert stale(load(stage.config), stage.store) == []
 
 
