@@ -8,9 +8,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from typer.testing import CliRunner
+
 from ebspub.app import release as app
-from ebspub.app.release.drift import drift
+from ebspub.app.release.drift import drift, due
 from ebspub.app.release.wanted import Phase
+from ebspub.cli.main import app as program
 from ebspub.config import load, select
 from ebspub.localcloud import Delays, Effect, Rule, Settings
 from ebspub.store import tables
@@ -40,6 +43,13 @@ from tests.local.released import (
 __all__ = ["clients", "cloud", "stage"]
 
 
+def show(stage: Stage, name: str) -> str:
+    """Return what `ebspub show` prints; in this process, as it but reads."""
+    shown = CliRunner().invoke(program, ["--config", str(stage.config), "show", name])
+    assert shown.exit_code == 0, shown.output
+    return shown.stdout
+
+
 def test_a_build_is_published_once(stage: Stage) -> None:
     register_all(stage)
 
@@ -58,11 +68,10 @@ def test_a_build_is_published_once(stage: Stage) -> None:
     assert again.returncode == 0, again.stdout + again.stderr
     assert stage.mutating(before) == []
     assert json.loads(again.stdout)["releases"][0]["changes"] == []
-    shown = ebspub(stage, "show", "lucid-server-20101020")
-    assert shown.returncode == 0, shown.stderr
-    assert shown.stdout.count("ModifyImageAttribute") == 4
-    assert shown.stdout.count(" yes ") == 4
-    of_job = ebspub(stage, "show", f"lucid-server-20101020-amd64-{stage.region}").stdout
+    shown = show(stage, "lucid-server-20101020")
+    assert shown.count("ModifyImageAttribute") == 4
+    assert shown.count(" yes ") == 4
+    of_job = show(stage, f"lucid-server-20101020-amd64-{stage.region}")
     assert of_job.count("ModifySnapshotAttribute") == 1
     assert " published " in of_job
 
@@ -310,19 +319,17 @@ def test_a_run_publishes_what_wishes_it_once_and_not_what_was_taken_back(stage: 
     for arch in ("amd64", "i386"):
         register(stage, arch, stage.regions[0])
     stage.config.write_text(stage.config.read_text().replace("[builds.source]", 'publish = "auto"\n[builds.source]'))
-    one = ("run", "--region", stage.regions[0])
-    assert ebspub(stage, *one).returncode == 0
-    assert public(stage) == set()  # not complete
+    config = load(stage.config)
+    assert due(config, stage.store, select(config)) == []  # not complete
     for arch in ("amd64", "i386"):
         register(stage, arch, stage.regions[1])
 
-    done = ebspub(stage, *one)
+    done = ebspub(stage, "run", "--region", stage.regions[0])
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert "lucid-server-20101020: published as release" in done.stdout
     before = len(stage.cloud.calls())
     quiet = ebspub(stage, "run")
     assert (quiet.returncode, quiet.stdout, stage.cloud.calls(before)) == (0, "", [])
-    assert ebspub(stage, "unpublish", "lucid-server").returncode == 0
-    assert ebspub(stage, "run").returncode == 0
-    assert state(stage) == ("unpublished", "release")
+    assert app.unpublish(runtime_of(stage), ["lucid-server"], lambda _: None).exit_code == 0
+    assert due(config, stage.store, select(config)) == []
