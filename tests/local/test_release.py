@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from typer.testing import CliRunner
 
 from ebspub.app import release as app
@@ -15,6 +16,7 @@ from ebspub.app.release.drift import drift, due
 from ebspub.app.release.wanted import Phase
 from ebspub.cli.main import app as program
 from ebspub.config import load, select
+from ebspub.errors import UsageError
 from ebspub.localcloud import Delays, Effect, Rule, Settings
 from ebspub.store import tables
 from tests.local.leftovers import Stage
@@ -29,6 +31,7 @@ from tests.local.released import (
     cloud,
     configure,
     ebspub,
+    open_calls,
     public,
     publish,
     refused,
@@ -290,6 +293,19 @@ def test_an_image_that_is_gone_is_found_no_more(stage: Stage) -> None:
     assert ssm.get_parameters_by_path(Path="/images/lucid", Recursive=True)["Parameters"] == []
 
 
+def test_what_names_no_registered_build_or_none_of_the_file_touches_nothing(stage: Stage) -> None:
+    register_all(stage)
+    before = stage.rows()
+    with pytest.raises(UsageError, match="no registered job of lucid-server-20990101"):
+        publish(stage, "lucid-server", "lucid-server-20990101")
+    with pytest.raises(UsageError, match="never published: lucid-server"):
+        app.unpublish(runtime_of(stage), ["lucid-server"], lambda _: None)
+    stage.config.write_text(stage.config.read_text().replace('suite = "lucid"', 'suite = "maverick"'))
+    with pytest.raises(UsageError, match="has no build lucid server"):
+        publish(stage, "lucid-server")
+    assert stage.rows() == before
+
+
 def test_throttled_calls_are_made_again(stage: Stage) -> None:
     register_all(stage)
     slow = Effect(kind="error", code="RequestLimitExceeded", status=503, message="Request limit exceeded.")
@@ -297,6 +313,7 @@ def test_throttled_calls_are_made_again(stage: Stage) -> None:
     stage.cloud.add_fault(Rule(effects=(slow,), actions=frozenset({"ModifyImageAttribute"}), times=3))
     stage.cloud.add_fault(Rule(effects=(lost,), actions=frozenset({"ModifySnapshotAttribute"}), times=2))
     publish(stage)
+    assert open_calls(stage) == []
     assert publish(stage) == []
     assert seen(stage)["launch"] == sorted(["all", FRIEND, ORGANIZATION])
 

@@ -76,6 +76,8 @@ def publish(
     """
     with runtime.store.read() as conn:
         found = chosen_builds(conn, targets)
+    for release in found:
+        settings.plan_of(runtime.config, release, label or release.label)
     return _each(runtime, found, lambda release: _Work(runtime, release, tell, feeds).publish(label))
 
 
@@ -96,11 +98,13 @@ def _each(runtime: Runtime, found: Sequence[Release], work: Callable[[Release], 
             break
         try:
             done = work(release)
-        except (StoreError, UsageError):
+        except StoreError:
             raise
         except LeaseLostError:
             done = Released(release.id, busy=True)
         except EbspubError as error:
+            if isinstance(error, UsageError) and not result.releases:
+                raise  # nothing was touched
             done = Released(release.id, release.label, release.state.value, errors={"": error})
         result.releases.append(done)
     result.signal = runtime.stop.signal
