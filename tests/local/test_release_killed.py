@@ -24,6 +24,7 @@ from tests.local.released import (
     Files,
     clients,
     cloud,
+    configure,
     ebspub,
     open_calls,
     public,
@@ -144,6 +145,20 @@ def test_an_unpublish_that_dies_at_any_call_is_finished_by_the_next(stage: Stage
         assert state(stage) == ("unpublished", "release")
         found = seen(stage)
         assert (found["launch"], found["volume"], found["parameters"]) == ([], [], [])
+
+
+def test_what_was_made_without_an_answer_is_taken_away_when_it_is_wanted_no_more(stage: Stage) -> None:
+    text = stage.config.read_text().replace('"amd64", "i386"', '"amd64"').replace(f"[regions.{stage.regions[1]}]", "")
+    stage.config.write_text(text)
+    register(stage, "amd64", stage.region)
+    assert until_dead(stage, lambda: publish(stage), PUBLISHING, "after")
+    assert len(seen(stage)["parameters"]) == 2
+    configure(stage, "[publish]\npublic = true\n")
+
+    made = publish(stage)
+
+    assert made.count("DeleteParameter") == 2
+    assert seen(stage)["parameters"] == []
 
 
 def test_a_process_that_dies_at_the_feeds_is_finished_by_the_next(stage: Stage) -> None:
