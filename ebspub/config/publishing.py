@@ -106,6 +106,11 @@ def publishes(config: Config, region: str) -> bool:
     return any(sharing(config, index, region) != Sharing() for index in range(len(config.builds)))
 
 
+def makes_public(config: Config, region: str) -> bool:
+    """Whether any build is to be everybody's in ``region``."""
+    return any(sharing(config, index, region).public for index in range(len(config.builds)))
+
+
 def values(spec: JobSpec, label: str) -> dict[str, str]:
     """Return the values of the templates' fields; ``label`` instead of the one that the job was planned with."""
     return {

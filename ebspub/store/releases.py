@@ -230,11 +230,14 @@ def close_change(conn: sa.Connection, row: int, now: float, failure: Failure | N
 
 
 def settle(conn: sa.Connection, wanted: str, lease: Lease, region: str, now: float) -> None:
-    """Close the calls of a region whose answers were lost under earlier leases: what they were for is as wanted now."""
+    """Close the calls of a region whose answers were lost: what they were for is as wanted now.
+
+    Of this lease and those before it. For when none is under way in the region.
+    """
     statement = _CHANGES.update().where(
         _CHANGES.c.release_id == wanted,
         _CHANGES.c.region == region,
-        _CHANGES.c.epoch < lease.epoch,
+        _CHANGES.c.epoch <= lease.epoch,
         _CHANGES.c.status == EffectStatus.OPEN.value,
     )
     conn.execute(statement.values(status=EffectStatus.DONE.value, closed_at=now))

@@ -309,3 +309,15 @@ def test_the_command_shows_a_table_and_refuses_a_wrong_configuration(ward: Ward)
     refused = ward.run()
     assert (refused.returncode, refused.stdout) == (2, "")
     assert "builder.images" in refused.stderr
+
+
+def test_what_is_to_be_public_and_may_not_be_is_red(ward: Ward) -> None:
+    ward.file.write_text(ward.file.read_text() + "\n[publish]\npublic = true\n")
+    rows = ward.examine()
+    assert [row.what for row in rows if row.check == "public access"] == ["not blocked"]
+    assert [row.what for row in rows if row.check == "permissions"] == ["19 of 19 actions granted"]
+    ward.ec2.enable_snapshot_block_public_access(State="block-all-sharing")
+    try:
+        assert [row.what for row in ward.reds()] == ["blocked for snapshots (block-all-sharing)"]
+    finally:
+        ward.ec2.disable_snapshot_block_public_access()

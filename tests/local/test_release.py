@@ -8,10 +8,15 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+from typer.testing import CliRunner
+
 from ebspub.app import release as app
-from ebspub.app.release.drift import drift
+from ebspub.app.release.drift import drift, due
 from ebspub.app.release.wanted import Phase
+from ebspub.cli.main import app as program
 from ebspub.config import load, select
+from ebspub.errors import UsageError
 from ebspub.localcloud import Delays, Effect, Rule, Settings
 from ebspub.store import tables
 from tests.local.leftovers import Stage
@@ -26,6 +31,7 @@ from tests.local.released import (
     cloud,
     configure,
     ebspub,
+    open_calls,
     public,
     publish,
     refused,
@@ -38,6 +44,13 @@ from tests.local.released import (
 )
 
 __all__ = ["clients", "cloud", "stage"]
+
+
+def show(stage: Stage, name: str) -> str:
+    """Return what `ebspub show` prints; in this process, as it but reads."""
+    shown = CliRunner().invoke(program, ["--config", str(stage.config), "show", name])
+    assert shown.exit_code == 0, shown.output
+    return shown.stdout
 
 
 def test_a_build_is_published_once(stage: Stage) -> None:
@@ -58,11 +71,10 @@ def test_a_build_is_published_once(stage: Stage) -> None:
     assert again.returncode == 0, again.stdout + again.stderr
     assert stage.mutating(before) == []
     assert json.loads(again.stdout)["releases"][0]["changes"] == []
-    shown = ebspub(stage, "show", "lucid-server-20101020")
-    assert shown.returncode == 0, shown.stderr
-    assert shown.stdout.count("ModifyImageAttribute") == 4
-    assert shown.stdout.count(" yes ") == 4
-    of_job = ebspub(stage, "show", f"lucid-server-20101020-amd64-{stage.region}").stdout
+    shown = show(stage, "lucid-server-20101020")
+    assert shown.count("ModifyImageAttribute") == 4
+    assert shown.count(" yes ") == 4
+    of_job = show(stage, f"lucid-server-20101020-amd64-{stage.region}")
     assert of_job.count("ModifySnapshotAttribute") == 1
     assert " published " in of_job
 
@@ -141,10 +153,10 @@ def test_a_region_that_comes_late_is_added_without_touching_the_others(stage: St
     assert f"amd64-{stage.regions[1]}" in refused(stage)
     configure(stage, PUBLISH + "quorum = 1\n")
     files = Files(stage)
+    register(stage, "amd64", stage.regions[1])
     publish(stage, feeds=files)
-    assert len(public(stage)) == 2
-    for arch in ("amd64", "i386"):
-        register(stage, arch, stage.regions[1])
+    assert len(public(stage)) == 3
+    register(stage, "i386", stage.regions[1])
     before = len(stage.cloud.calls())
 
     publish(stage, feeds=files)
@@ -153,7 +165,7 @@ def test_a_region_that_comes_late_is_added_without_touching_the_others(stage: St
     assert {call.region for call in calls} == {stage.regions[1]}
     assert {call.service for call in calls} == {"ec2", "ssm"}
     assert len(public(stage)) == 4
-    assert [len(names) for names, _ in files.notes] == [2, 4]
+    assert [len(names) for names, _ in files.notes] == [3, 4]
     assert stage.mutating(files.notes[-1][1]) == []  # they come last
 
 
@@ -281,6 +293,19 @@ def test_an_image_that_is_gone_is_found_no_more(stage: Stage) -> None:
     assert ssm.get_parameters_by_path(Path="/images/lucid", Recursive=True)["Parameters"] == []
 
 
+def test_what_names_no_registered_build_or_none_of_the_file_touches_nothing(stage: Stage) -> None:
+    register_all(stage)
+    before = stage.rows()
+    with pytest.raises(UsageError, match="no registered job of lucid-server-20990101"):
+        publish(stage, "lucid-server", "lucid-server-20990101")
+    with pytest.raises(UsageError, match="never published: lucid-server"):
+        app.unpublish(runtime_of(stage), ["lucid-server"], lambda _: None)
+    stage.config.write_text(stage.config.read_text().replace('suite = "lucid"', 'suite = "maverick"'))
+    with pytest.raises(UsageError, match="has no build lucid server"):
+        publish(stage, "lucid-server")
+    assert stage.rows() == before
+
+
 def test_throttled_calls_are_made_again(stage: Stage) -> None:
     register_all(stage)
     slow = Effect(kind="error", code="RequestLimitExceeded", status=503, message="Request limit exceeded.")
@@ -288,6 +313,7 @@ def test_throttled_calls_are_made_again(stage: Stage) -> None:
     stage.cloud.add_fault(Rule(effects=(slow,), actions=frozenset({"ModifyImageAttribute"}), times=3))
     stage.cloud.add_fault(Rule(effects=(lost,), actions=frozenset({"ModifySnapshotAttribute"}), times=2))
     publish(stage)
+    assert open_calls(stage) == []
     assert publish(stage) == []
     assert seen(stage)["launch"] == sorted(["all", FRIEND, ORGANIZATION])
 
@@ -310,19 +336,17 @@ def test_a_run_publishes_what_wishes_it_once_and_not_what_was_taken_back(stage: 
     for arch in ("amd64", "i386"):
         register(stage, arch, stage.regions[0])
     stage.config.write_text(stage.config.read_text().replace("[builds.source]", 'publish = "auto"\n[builds.source]'))
-    one = ("run", "--region", stage.regions[0])
-    assert ebspub(stage, *one).returncode == 0
-    assert public(stage) == set()  # not complete
+    config = load(stage.config)
+    assert due(config, stage.store, select(config)) == []  # not complete
     for arch in ("amd64", "i386"):
         register(stage, arch, stage.regions[1])
 
-    done = ebspub(stage, *one)
+    done = ebspub(stage, "run", "--region", stage.regions[0])
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert "lucid-server-20101020: published as release" in done.stdout
     before = len(stage.cloud.calls())
     quiet = ebspub(stage, "run")
     assert (quiet.returncode, quiet.stdout, stage.cloud.calls(before)) == (0, "", [])
-    assert ebspub(stage, "unpublish", "lucid-server").returncode == 0
-    assert ebspub(stage, "run").returncode == 0
-    assert state(stage) == ("unpublished", "release")
+    assert app.unpublish(runtime_of(stage), ["lucid-server"], lambda _: None).exit_code == 0
+    assert due(config, stage.store, select(config)) == []

@@ -9,19 +9,22 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import pytest
 
 from ebspub.app import release as app
 from ebspub.aws.clients import BotoClients
-from ebspub.store import leases, releases, tables
+from ebspub.store import Store, leases, releases, tables
 from tests.local.leftovers import Stage
 from tests.local.released import (
     FRIEND,
     ORGANIZATION,
+    Files,
     clients,
     cloud,
+    configure,
     ebspub,
     open_calls,
     public,
@@ -40,6 +43,18 @@ __all__ = ["clients", "cloud", "stage"]
 
 class Died(BaseException):
     """The process is gone, at this very moment."""
+
+
+@dataclass
+class DyingFiles(Files):
+    """Feeds at which the process dies."""
+
+    when: str = ""
+
+    def write(self, store: Store) -> list[str]:
+        if self.when == "after":
+            super().write(store)
+        raise Died("feeds")
 
 
 def dying(clients: BotoClients, region: str, nth: int, when: str) -> Callable[[], None]:
@@ -130,6 +145,40 @@ def test_an_unpublish_that_dies_at_any_call_is_finished_by_the_next(stage: Stage
         assert state(stage) == ("unpublished", "release")
         found = seen(stage)
         assert (found["launch"], found["volume"], found["parameters"]) == ([], [], [])
+
+
+def test_what_was_made_without_an_answer_is_taken_away_when_it_is_wanted_no_more(stage: Stage) -> None:
+    text = stage.config.read_text().replace('"amd64", "i386"', '"amd64"').replace(f"[regions.{stage.regions[1]}]", "")
+    stage.config.write_text(text)
+    register(stage, "amd64", stage.region)
+    assert until_dead(stage, lambda: publish(stage), PUBLISHING, "after")
+    assert len(seen(stage)["parameters"]) == 2
+    configure(stage, "[publish]\npublic = true\n")
+
+    made = publish(stage)
+
+    assert made.count("DeleteParameter") == 2
+    assert seen(stage)["parameters"] == []
+
+
+def test_a_process_that_dies_at_the_feeds_is_finished_by_the_next(stage: Stage) -> None:
+    register(stage, "amd64", stage.region)
+    stage.config.write_text(stage.config.read_text() + "quorum = 1\n")
+    stage.config.write_text(stage.config.read_text().replace('"amd64", "i386"', '"amd64"'))
+    runtime, whole = runtime_of(stage), Files(stage)
+    for when, work in itertools.product(("before", "after"), (app.publish, app.unpublish)):
+        whole.notes.clear()
+        with pytest.raises(Died):
+            work(runtime, ["lucid-server"], lambda _: None, feeds=DyingFiles(stage, when=when))
+        with stage.store.write() as conn:
+            conn.execute(tables.releases.update().values(lease_owner="gone", lease_until=0.0))
+
+        result = work(runtime, ["lucid-server"], lambda _: None, feeds=whole)
+
+        assert result.exit_code == 0, result
+        assert state(stage)[0] == ("published" if work is app.publish else "unpublished")
+        assert [bool(names) for names, _ in whole.notes] == [work is app.publish]
+        assert (seen(stage)["launch"] != []) == (work is app.publish)
 
 
 @pytest.mark.parametrize("when", few(["after"], ["before", "after"]))

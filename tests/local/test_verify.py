@@ -263,3 +263,28 @@ def test_what_a_killed_one_left_is_swept_when_its_lease_is_over(publisher: Publi
     assert done.returncode == 0, done.stdout + done.stderr
     assert left[0].id in done.stdout
     assert_only_the_ami_is_left(publisher)
+
+
+def test_what_must_be_verified_is_published_once_it_is(publisher: Publisher) -> None:
+    (job,) = publisher.status()
+    gate = '[publish]\npublic = true\nverify = true\nparameters = "/images/{suite}/{serial}/{arch}"\nquorum = 1\n'
+
+    def edit(text: str) -> str:
+        more = with_verify(publisher)(text).replace('amd64 = ["t3.micro"]', 'amd64 = ["c5.large"]')
+        return more.replace('arches = ["amd64", "i386"]', 'arches = ["amd64"]') + gate
+
+    publisher.configure("us-east-1", edit=edit)
+    refused = publisher.call("publish", "lucid-server")
+    assert (refused.returncode, "`ebspub verify lucid-server-" in refused.stderr) == (3, True), refused.stderr
+    ec2 = ec2_of(publisher)
+    assert ec2.describe_images(ImageIds=[job["ami_id"]])["Images"][0]["Public"] is False
+    done = publisher.call("verify", job["ami_id"])
+    assert done.returncode == 0, done.stdout + done.stderr
+
+    done = publisher.call("publish", "lucid-server")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert ec2.describe_images(ImageIds=[job["ami_id"]])["Images"][0]["Public"] is True
+    assert publisher.call("unpublish", "lucid-server").returncode == 0
+    assert ec2.describe_images(ImageIds=[job["ami_id"]])["Images"][0]["Public"] is False
+    assert_only_the_ami_is_left(publisher)

@@ -18,7 +18,7 @@ from ebspub.aws.clients import Clients
 from ebspub.aws.failures import AwsError, Cause
 from ebspub.clock import Clock
 from ebspub.config import Config, partition_of, partitions, select
-from ebspub.config.publishing import publishes
+from ebspub.config.publishing import makes_public, publishes
 from ebspub.errors import EbspubError
 from ebspub.spec import JobSpec
 
@@ -46,7 +46,8 @@ def doctor(config: Config, clients: Clients, clock: Clock) -> list[Row]:
             [spec for spec in specs if spec.region == name],
             [spec for spec in named if spec.region == name],
             found.store_id,
-            publishes(config, name),
+            publishes=publishes(config, name),
+            public=makes_public(config, name),
         )
         for name in healthy
         if any(spec.region == name for spec in specs)

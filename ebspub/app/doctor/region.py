@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from ebspub.app.doctor import direct, permissions
 from ebspub.app.doctor.rows import Level, Row
-from ebspub.aws import account, groups, images, parameters, tags
+from ebspub.aws import account, groups, images, parameters, sharing, tags
 from ebspub.aws.clients import RegionClients
 from ebspub.aws.failures import AwsError, Cause
 from ebspub.aws.images import Image
@@ -15,6 +15,15 @@ from ebspub.spec import JobSpec
 
 #: What a builder's architecture may be by the job's arch: files are copied, not run.
 _BUILDERS = {"amd64": {"x86_64"}, "arm64": {"arm64"}, "i386": {"i386", "x86_64"}}
+#: What only the doctor asks, and what publishing asks if it may.
+_EXTRA = frozenset(
+    (
+        "DescribeInstanceTypeOfferings",
+        "DescribeInstanceTypes",
+        "GetImageBlockPublicAccessState",
+        "GetSnapshotBlockPublicAccessState",
+    )
+)
 #: Share of a quota from which on it is told.
 _NEARLY = 0.8
 
@@ -32,6 +41,8 @@ class Case:
     store: str
     #: Whether the configuration shares anything, or names it in parameters.
     publishes: bool = False
+    #: Whether it makes anything everybody's.
+    public: bool = False
     _images: dict[str, Image | None] = field(default_factory=dict)
 
     @property
@@ -201,16 +212,33 @@ def quotas(case: Case) -> Iterator[Row]:
         yield Row(case.region, "quotas", Level.GREEN, others)
 
 
+def public_access(case: Case) -> Iterator[Row]:
+    """See that the account does not forbid itself what the configuration makes everybody's."""
+    if not case.public:
+        return
+    states = {
+        "AMIs": sharing.images_blocked(case.clients.reader),
+        "snapshots": sharing.snapshots_blocked(case.clients.reader),
+    }
+    blocked = [f"{what} ({state})" for what, state in states.items() if state != "unblocked"]
+    if blocked:
+        todo = "Allow it again for the account (`aws ec2 disable-image-block-public-access`, "
+        todo += "`disable-snapshot-block-public-access`), or set public = false in [publish]."
+        yield Row(case.region, "public access", Level.RED, f"blocked for {', '.join(blocked)}", todo)
+    else:
+        yield Row(case.region, "public access", Level.GREEN, "not blocked")
+
+
 def granted(case: Case) -> Iterator[Row]:
     """See that the credentials may do all that publishing does."""
     if case.uploaded:
         yield direct.check(case.clients)
     actions = {**(permissions.ACTIONS if case.built else {}), **(permissions.COPYING if case.copied else {})}
-    if actions and case.publishes:
+    if case.publishes:
         actions |= permissions.PUBLISHING
-    if not actions:
+    if not (actions and case.specs):
         return
-    spec = (case.built or case.copied)[0]
+    spec = (case.built or case.copied or case.specs)[0]
     try:
         image = case.image(spec) if spec.builder.image else None
     except AwsError:
@@ -225,6 +253,7 @@ CHECKS: Mapping[str, Callable[[Case], Iterator[Row]]] = {
     "network": places,
     "AMI names": names,
     "permissions": granted,
+    "public access": public_access,
     "quotas": quotas,
 }
 
@@ -242,7 +271,7 @@ def check(case: Case) -> list[Row]:
             if error.cause is Cause.OPT_IN:
                 return [*rows, Row(case.region, "region", Level.RED, error.what, error.todo)]
             # What only the doctor asks for is no condition of publishing.
-            extra = error.action in ("DescribeInstanceTypeOfferings", "DescribeInstanceTypes")
+            extra = error.action in _EXTRA
             level = Level.YELLOW if extra and error.cause is Cause.PERMISSION else Level.RED
             rows.append(Row(case.region, name, level, error.what, error.todo or "Try again later."))
     return rows

@@ -24,7 +24,7 @@ from ebspub.app.release.work import Outcome, RegionWork, Tell
 from ebspub.app.runtime import Runtime
 from ebspub.config.publishing import Publishing
 from ebspub.errors import BusyError, EbspubError, LeaseLostError, StoreError, UsageError
-from ebspub.store import Lease, releases
+from ebspub.store import Job, Lease, releases
 from ebspub.store.leases import this_process
 from ebspub.store.releases import Release
 from ebspub.store.tables import ReleaseState
@@ -76,6 +76,8 @@ def publish(
     """
     with runtime.store.read() as conn:
         found = chosen_builds(conn, targets)
+    for release in found:
+        settings.plan_of(runtime.config, release, label or release.label)
     return _each(runtime, found, lambda release: _Work(runtime, release, tell, feeds).publish(label))
 
 
@@ -96,11 +98,13 @@ def _each(runtime: Runtime, found: Sequence[Release], work: Callable[[Release], 
             break
         try:
             done = work(release)
-        except (StoreError, UsageError):
+        except StoreError:
             raise
         except LeaseLostError:
             done = Released(release.id, busy=True)
         except EbspubError as error:
+            if isinstance(error, UsageError) and not result.releases:
+                raise  # nothing was touched
             done = Released(release.id, release.label, release.state.value, errors={"": error})
         result.releases.append(done)
     result.signal = runtime.stop.signal
@@ -178,7 +182,10 @@ class _Work:
             outcomes = self._regions(lease, open_to, found, plan.patience)
             errors = {**barred, **{each.region: each.error for each in outcomes if each.error is not None}}
             self._gather(outcomes, errors)
-            self._announce(lease, plan, found, outcomes, {*absent, *errors})
+            gone = frozenset(job for each in outcomes for job in each.gone)
+            usable = [job for job in found.jobs if job.id not in gone and job.spec.region not in errors]
+            complete = self._public or gate.enough(plan, {*absent, *errors})
+            self._announce(lease, usable if complete else [], gone, complete=complete)
         finally:
             self._give_back(lease)
         return self._done
@@ -194,18 +201,12 @@ class _Work:
             releases.relabel(conn, release, lease, label, now)
             return settings.context(conn, self._config, release)
 
-    def _announce(
-        self, lease: Lease, plan: Publishing, found: settings.Context, outcomes: Sequence[Outcome], failed: set[str]
-    ) -> None:
+    def _announce(self, lease: Lease, usable: Sequence[Job], gone: frozenset[str], *, complete: bool) -> None:
         """Let others find what they may use, once all is there that must be; nobody what is not there any more."""
         now, name = self._clock.now(), self._release.id
-        gone = frozenset(job for each in outcomes for job in each.gone)
-        usable = [job for job in found.jobs if job.id not in gone and job.spec.region not in failed]
-        complete = self._public or gate.enough(plan, failed)
         with self._store.write() as conn:
             releases.withdraw(conn, name, lease, now, gone)
-            if complete:
-                releases.announce(conn, name, lease, usable, now)
+            releases.announce(conn, name, lease, usable, now)
             shown = any(each.release_id == name for each in releases.announced(conn))
         if not (complete or shown or gone) or self._runtime.stop.signal:
             self._end(lease, None)

@@ -46,12 +46,17 @@ def require_complete(plan: Publishing, release: str, absent: Mapping[str, Sequen
     """Raise JobError, naming the jobs, where not all is registered that must be."""
     if enough(plan, absent):
         return
-    wanted = f"{plan.quorum} regions" if plan.quorum is not None else "them"
     meant = {region: found for region, found in absent.items() if plan.required is None or region in plan.required}
     jobs = [job for found in meant.values() for job in found]
+    if plan.quorum is not None:
+        rule = f"{plan.quorum} of its regions must be complete ([publish] quorum)"
+    elif plan.required is not None:
+        rule = "these regions must be complete ([publish] required)"
+    else:
+        rule = "all its regions must be complete, unless [publish] says quorum or required"
     raise JobError(
         f"{release}: not registered yet: {', '.join(jobs)}",
-        todo=f"`ebspub run` first; nothing was published, because {wanted} must be complete ([publish] required).",
+        todo=f"`ebspub run` goes on with them, `ebspub status --build {release}` shows why; {rule}.",
     )
 
 

@@ -53,6 +53,7 @@ class AccessResponse(NounResponse):
             refuse("ResourceLimitExceeded", "You have reached your quota for the number of public images.")
 
     def modify_snapshot_attribute(self) -> ActionResult:
+        self.error_on_dryrun()
         snapshot = self.cloud.get_snapshot(self._get_param("SnapshotId"))
         groups = self._get_param("GroupNames", [])
         if groups and self._get_param("UserIds", []):
@@ -66,6 +67,10 @@ class AccessResponse(NounResponse):
         if public and snapshot.encrypted:
             refuse("OperationNotPermitted", "Encrypted snapshots cannot be shared publicly.")
         return super().modify_snapshot_attribute()
+
+    def create_tags(self) -> ActionResult:
+        self.error_on_dryrun()
+        return super().create_tags()
 
     def get_image_block_public_access_state(self) -> ActionResult:
         return ActionResult({"ImageBlockPublicAccessState": self.cloud.images_blocked})

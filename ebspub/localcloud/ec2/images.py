@@ -271,9 +271,9 @@ class ImageResponse(AccessResponse):
         return ActionResult({"Images": [i.described() for i in self.seen(images, filtered, "InvalidAMIID.NotFound")]})
 
     def modify_image_attribute(self) -> ActionResult:
+        self.error_on_dryrun()
         image = self.cloud.available_image(self._get_param("ImageId"))
         description = self._get_param("Description.Value")
-        self.error_on_dryrun()
         if description is None:
             self.modify_image_launch(image)
             return EmptyResult()

@@ -39,6 +39,13 @@ def test_job_ids_come_from_the_database_without_those_given(ebspub: Run, every_s
     assert "lucid-server-20101020" in complete(ebspub, "ebspub status --build lucid-")
 
 
+def test_builds_to_publish_are_those_with_registered_jobs(ebspub: Run, every_state: list[str]) -> None:
+    del every_state
+    found = complete(ebspub, "ebspub publish lucid-")
+    assert len(found) == 1
+    assert complete(ebspub, f"ebspub unpublish {found[0]} l") == []
+
+
 def test_commands_are_completed(ebspub: Run) -> None:
     assert complete(ebspub, "ebspub re") == ["resume"]
 
