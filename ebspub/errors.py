@@ -9,7 +9,7 @@ Exit codes of the command line (README, "Exit codes"):
 0     all that was asked for is registered (a job that somebody cancelled is not asked for)
 1     internal error: a defect of ours
 2     usage or configuration: nothing was touched
-3     some jobs failed, the others finished
+3     some jobs failed, the others finished; ``find``: nothing found
 4     the state database cannot be used (locked, full, of a newer version)
 75    another process is at the work (EX_TEMPFAIL of sysexits.h)
 130   interrupted by SIGINT, resumable
