@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Mapping
@@ -77,6 +78,22 @@ def broken(rendering: Mapping[str, bytes], key: Key, before: Mapping[str, bytes]
     return found
 
 
+def fault(key: Key) -> str | None:
+    """Return why GnuPG cannot sign with ``key``, as far as a look tells; None where it has the secret key."""
+    if shutil.which("gpg") is None or shutil.which("gpgv") is None:
+        return "gpg or gpgv is not installed (packages gnupg and gpgv)"
+    home = key.home or Path(os.environ.get("GNUPGHOME") or Path.home() / ".gnupg")
+    if not home.is_dir():  # gpg would make it
+        return f"there is no folder {home} in which GnuPG could keep the key {key.fingerprint}"
+    if key.passphrase is not None and not os.access(key.passphrase, os.R_OK):
+        return f"{key.passphrase}, with the passphrase of the key {key.fingerprint}, cannot be read"
+    try:
+        _gpg(key, ["--list-secret-keys", key.fingerprint], b"")
+    except SigningError as error:
+        return error.what
+    return None
+
+
 def is_signed(path: str) -> bool:
     """Whether ``path`` is of a signature, or of what carries one: what :func:`sign` takes as ``before``."""
     return path.startswith(f"{streams.ROOT}/") and path.endswith((".json.gpg", ".sjson"))
@@ -100,7 +117,7 @@ class _Signer:
     def __init__(self, key: Key, folder: Path) -> None:
         self.key = key
         self.keyring = folder / "keyring.gpg"
-        exported = self._gpg(["--export", key.fingerprint], b"")
+        exported = _gpg(key, ["--export", key.fingerprint], b"")
         if not exported:
             raise SigningError(
                 f"GnuPG has no key {key.fingerprint}", todo="Correct the key's fingerprint or GnuPG's folder."
@@ -119,7 +136,7 @@ class _Signer:
         """Return the detached signature of ``content``."""
         if before is not None and self.detached_holds(content, before, path):
             return before
-        made = self._gpg([*self._with_key(), "--armor", "--output", "-", "--detach-sign"], content)
+        made = _gpg(self.key, [*self._with_key(), "--armor", "--output", "-", "--detach-sign"], content)
         self._require(self._proves(content, content, made, path), path)
         return made
 
@@ -127,7 +144,7 @@ class _Signer:
         """Return ``content`` clear-signed."""
         if before is not None and self.clear_holds(content, before, path):
             return before
-        made = self._gpg([*self._with_key(), "--output", "-", "--clearsign"], content)
+        made = _gpg(self.key, [*self._with_key(), "--output", "-", "--clearsign"], content)
         self._require(self._proves(content, made, None, path), path)
         return made
 
@@ -155,37 +172,36 @@ class _Signer:
                 todo="Has the key expired, or can it not sign? Nothing was published.",
             )
 
-    def _gpg(self, words: list[str], content: bytes) -> bytes:
-        """Run gpg on ``content``; return what it gives."""
-        command = [
-            "gpg",
-            "--batch",
-            "--no-tty",
-            "--quiet",
-            *(["--homedir", str(self.key.home)] if self.key.home else []),
-        ]
-        try:
-            done = subprocess.run(
-                [*command, *words],
-                input=content,
-                capture_output=True,
-                check=False,
-                timeout=_SECONDS,
-                env={**os.environ, "LC_ALL": "C"},
-            )
-        except FileNotFoundError as error:
-            raise SigningError(
-                "gpg is not installed: nothing can be signed", todo="apt-get install gnupg gpgv."
-            ) from error
-        except subprocess.TimeoutExpired as error:
-            raise SigningError(
-                f"gpg did not sign within {_SECONDS:g} s",
-                todo="Does it wait for a passphrase? Give it by a file, or unlock the agent.",
-            ) from error
-        if done.returncode != 0:
-            said = done.stderr.decode("utf-8", "replace").strip()[:500]
-            raise SigningError(
-                f"gpg does not sign with the key {self.key.fingerprint}: {said}",
-                todo="Try `gpg --local-user KEY --clearsign` by hand as this user. Nothing was published.",
-            )
-        return done.stdout
+
+def _gpg(key: Key, words: list[str], content: bytes) -> bytes:
+    """Run gpg on ``content``; return what it gives."""
+    command = [
+        "gpg",
+        "--batch",
+        "--no-tty",
+        "--quiet",
+        *(["--homedir", str(key.home)] if key.home else []),
+    ]
+    try:
+        done = subprocess.run(
+            [*command, *words],
+            input=content,
+            capture_output=True,
+            check=False,
+            timeout=_SECONDS,
+            env={**os.environ, "LC_ALL": "C"},
+        )
+    except FileNotFoundError as error:
+        raise SigningError("gpg is not installed: nothing can be signed", todo="apt-get install gnupg gpgv.") from error
+    except subprocess.TimeoutExpired as error:
+        raise SigningError(
+            f"gpg did not sign within {_SECONDS:g} s",
+            todo="Does it wait for a passphrase? Give it by a file, or unlock the agent.",
+        ) from error
+    if done.returncode != 0:
+        said = done.stderr.decode("utf-8", "replace").strip()[:500]
+        raise SigningError(
+            f"gpg does not sign with the key {key.fingerprint}: {said}",
+            todo="Try `gpg --local-user KEY --clearsign` by hand as this user. Nothing was published.",
+        )
+    return done.stdout

@@ -15,6 +15,7 @@ from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy.engine import make_url
 
+from ebspub.app.doctor import telling
 from ebspub.app.doctor.rows import Level, Row
 from ebspub.config import Config, beside, open_builds
 from ebspub.errors import ConfigError, EbspubError
@@ -211,6 +212,8 @@ CHECKS: Mapping[str, Callable[[Config, Peek], Iterator[Row]]] = {
     "state folder": secret,
     "database": database,
     "sources": proof,
+    "feeds": lambda config, _found: telling.feeds(config),
+    "notifications": lambda config, _found: telling.notifications(config),
 }
 
 

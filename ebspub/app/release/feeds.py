@@ -54,7 +54,7 @@ class Folder:
     def __init__(self, folder: Path, table: FeedsTable, key: signing.Key | None) -> None:
         self.folder = folder
         self._table = table
-        self._key = key
+        self.key = key
 
     @property
     def options(self) -> every.Options:
@@ -76,7 +76,7 @@ class Folder:
         def load() -> Catalog:
             return catalog(store, self._table.mirror or "")
 
-        done = every.publish(self.folder, load, self.options, self._key)
+        done = every.publish(self.folder, load, self.options, self.key)
         return [*done.written, *done.removed, *self._copy()]
 
     def check(self, store: Store) -> Sequence[str]:
@@ -84,7 +84,7 @@ class Folder:
         found = catalog(store, self._table.mirror or "")
         if not (found.images or found.withdrawn):
             return ()
-        paths = every.stale(self.folder, found, self.options, self._key)
+        paths = every.stale(self.folder, found, self.options, self.key)
         return [f"{self.folder / path} is stale or missing" for path in paths]
 
     def _copy(self) -> list[str]:
