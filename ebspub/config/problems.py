@@ -23,7 +23,9 @@ Loc = tuple[int | str, ...]
 #: Longest piece of a found value that is shown, in characters.
 SHOWN = 80
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_SECRET_KEY = re.compile(r"secret|passw|token|credential|private|access_?key|api_?key", re.IGNORECASE)
+_SECRET_KEY = re.compile(
+    r"secret|passw|passphrase|webhook$|token|credential|private|access_?key|api_?key", re.IGNORECASE
+)
 
 _EXPECTED: dict[str, str] = {
     "string_type": "text in quotes",

@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import posixpath
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -53,8 +54,22 @@ def to_s3(rendering: Mapping[str, bytes], client: Any, bucket: str, prefix: str 
     Raises :class:`SyncError`.
     """
     root = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
-    try:
+    with _calling(bucket, root):
         return _to_s3(rendering, client, bucket, root, cache)
+
+
+def stale_in_s3(rendering: Mapping[str, bytes], client: Any, bucket: str, prefix: str = "") -> list[str]:
+    """Return the paths of ``rendering`` whose objects are others, or missing. Raises :class:`SyncError`."""
+    root = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
+    with _calling(bucket, root):
+        tags = _tags(client, bucket, root)
+    return [path for path in in_order(rendering) if tags.get(path) != _digest(rendering[path])]
+
+
+@contextmanager
+def _calling(bucket: str, root: str) -> Iterator[None]:
+    try:
+        yield
     except (ClientError, BotoCoreError) as error:
         raise SyncError(
             f"s3://{bucket}/{root}: {error}",
@@ -62,10 +77,15 @@ def to_s3(rendering: Mapping[str, bytes], client: Any, bucket: str, prefix: str 
         ) from error
 
 
-def _to_s3(rendering: Mapping[str, bytes], client: Any, bucket: str, root: str, cache: str) -> Written:
+def _tags(client: Any, bucket: str, root: str) -> dict[str, str]:
+    """Return the tags of the objects below ``root``, by path."""
     pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=root)
     there = [each for page in pages for each in page.get("Contents", ())]
-    tags = {each["Key"].removeprefix(root): each["ETag"].strip('"') for each in there}
+    return {each["Key"].removeprefix(root): each["ETag"].strip('"') for each in there}
+
+
+def _to_s3(rendering: Mapping[str, bytes], client: Any, bucket: str, root: str, cache: str) -> Written:
+    tags = _tags(client, bucket, root)
     before: set[str] = set()
     if LIST in tags:
         before = listed(client.get_object(Bucket=bucket, Key=root + LIST)["Body"].read())

@@ -80,12 +80,17 @@ class Folder:
         return [*done.written, *done.removed, *self._copy()]
 
     def check(self, store: Store) -> Sequence[str]:
-        """Return what :meth:`write` would change in the folder; its copies are not looked at."""
+        """Return what :meth:`write` would change in the folder, and in its copy in a bucket; no other is looked at."""
         found = catalog(store, self._table.mirror or "")
         if not (found.images or found.withdrawn):
             return ()
         paths = every.stale(self.folder, found, self.options, self.key)
-        return [f"{self.folder / path} is stale or missing" for path in paths]
+        stale = [str(self.folder / path) for path in paths]
+        told = self._table.sync
+        if told.bucket is not None:
+            copy = sync.stale_in_s3(files.kept(self.folder), copies.s3(told.region), *told.bucket)
+            stale += [f"s3://{'/'.join(filter(None, told.bucket))}/{path}" for path in copy]
+        return [f"{path} is stale or missing" for path in stale]
 
     def _copy(self) -> list[str]:
         told = self._table.sync

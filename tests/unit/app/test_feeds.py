@@ -107,6 +107,10 @@ def test_the_copies_are_the_folder(store: Store, tmp_path: Path, monkeypatch: py
         there = {each["Key"].removeprefix("ubuntu/") for each in listed if ".ebspub" not in each["Key"]}
         assert client.head_object(Bucket="images-example", Key="ubuntu/images.csv")["CacheControl"] == "no-store"
         assert wanted.write(store) == []
+        assert wanted.check(store) == []
+        client.put_object(Bucket="images-example", Key="ubuntu/images.csv", Body=b"")
+        assert wanted.check(store) == ["s3://images-example/ubuntu/images.csv is stale or missing"]
+        assert wanted.write(store) == ["s3://images-example/ubuntu/images.csv"]
     names = {path.relative_to(folder).as_posix() for path in folder.rglob("[!.]*") if path.is_file()}
     assert there == names
     assert {path.relative_to(copy).as_posix() for path in copy.rglob("*") if path.is_file()} == names
