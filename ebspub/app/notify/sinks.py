@@ -53,14 +53,20 @@ def command(table: NotifyTable, document: Document) -> None:
         try:
             _, said = process.communicate(_bytes(document), timeout=table.timeout)
         except subprocess.TimeoutExpired as error:
+            # It may be gone itself, and what it has started holds its stderr.
+            _kill(process)
             raise NotifyError(f"{name} did not end within {table.timeout:g} s, and was killed") from error
-        finally:
-            if process.poll() is None:
-                with suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
+        except BaseException:
+            _kill(process)
+            raise
     if process.returncode != 0:
         last = said.decode("utf-8", "replace").strip()[-300:]
         raise NotifyError(f"{name} ended with exit status {process.returncode}{f': {last}' if last else ''}")
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def webhook(table: NotifyTable, document: Document, env: Mapping[str, str] = os.environ) -> None:

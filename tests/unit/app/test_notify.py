@@ -176,6 +176,7 @@ FAULTS: dict[str, tuple[Callable[[Hook], str], str]] = {
         "ended with exit status 1: ooo",
     ),
     "hangs": (lambda _: 'command = ["sh", "-c", "sleep 1000 & sleep 1000"]\ntimeout = 0.3', "did not end within 0.3 s"),
+    "leaves others": (lambda _: 'command = ["sh", "-c", "sleep 1001 &"]\ntimeout = 0.3', "did not end within 0.3 s"),
     "reads nothing": (lambda _: 'command = ["false"]', "false ended with exit status 1"),
     "refused": (_refused, "127.0.0.1: answered 403"),
     "nobody listens": (_nobody_listens, "the webhook at 127.0.0.1: "),
