@@ -24,6 +24,7 @@ COMMANDS: list[list[str]] = [
     ["resume"],
     ["status"],
     ["show", JOB],
+    ["find"],
     ["cancel", JOB],
     ["sweep"],
     ["doctor"],
