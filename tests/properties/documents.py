@@ -110,8 +110,8 @@ VALUES: st.SearchStrategy[Any] = st.one_of(
         lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(_KEYS, inner, max_size=3)),
         max_leaves=8,
     ),
-    st.just([]),
-    st.just({}),
+    st.builds(list),
+    st.builds(dict),  # a fresh one each time: what is drawn is put into
 )
 
 
