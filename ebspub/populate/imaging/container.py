@@ -263,7 +263,8 @@ class _Server:
         self._link.close()
         self._process.kill()
         self._words = self._said.read()
-        os.write(self._alive, b"\n")  # who waits for our end need not kill it any more
+        with suppress(BrokenPipeError):
+            os.write(self._alive, b"\n")  # who waits for our end need not kill it any more
         os.close(self._alive)
         self._process.wait()
         self._said.close()

@@ -207,8 +207,9 @@ class Unpacked:
                 return 0
 
     def stop(self) -> None:
-        """Take no more of the source."""
+        """Take no more of the source; nothing can be read any more."""
         self._ahead.stop()
+        self._engine.close()
 
 
 def decoder(source: Stream, compression: str) -> Decoder | Unpacked:

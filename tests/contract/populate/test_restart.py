@@ -133,9 +133,9 @@ def test_cancelled_it_ends_with_all_of_its_processes_and_mounts(slow: World, ima
 def test_after_a_failure_that_can_be_mended_it_starts_again(world: World, images: dict[str, Image]) -> None:
     image = images["lucid"]
     task = world.task("late.tar.gz", image.sha256)
-    world.fail(task, "download")
+    world.fail(task, "gone")
     shutil.copy(image.tarball, world.server.folder / "late.tar.gz")
-    world.fail(task, "download")  # a plain start leaves a result as it is
+    world.fail(task, "gone")  # a plain start leaves a result as it is
     world.succeed(task, again=True)
 
 
