@@ -25,7 +25,7 @@ LIST = ".ebspub-files"
 _LOCK = ".ebspub-lock"
 _COPYING = ".ebspub-copying"
 _TEMPORARY = ".ebspub-new"
-_MODE = 0o644
+_MODE, _FOLDER_MODE = 0o644, 0o755
 #: What names others, in the order in which it is written, after everything else: files of products name nothing but
 #: AMIs; indexes name files; of query data it is the list of the newest serials that readers begin with.
 _INDEXES = (
@@ -98,7 +98,7 @@ def update(
     other did, if ``render`` asks for the catalogue itself. Raises :class:`FilesError`, and what ``render`` raises.
     """
     try:
-        folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+        _make(folder)
         with _alone(folder):
             rendering = render(read(folder, wanted))
             for path in rendering:
@@ -203,7 +203,7 @@ def _holds(file: Path, content: bytes) -> bool:
 
 def _replace(file: Path, content: bytes) -> None:
     """Put ``content`` in the place of ``file``, whole or not at all, whatever dies in between."""
-    file.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    _make(file.parent)
     new = file.with_name(f".{file.name}{_TEMPORARY}")
     with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, _MODE), "wb") as out:
         # Not as the umask has it: what is published is for everybody.
@@ -213,6 +213,13 @@ def _replace(file: Path, content: bytes) -> None:
         os.fsync(out.fileno())
     new.replace(file)
     _sync(file.parent)
+
+
+def _make(folder: Path) -> None:
+    """Make a folder, and those above it that are not there, for everybody to enter: not as the umask has it."""
+    for missing in reversed([each for each in (folder, *folder.parents) if not each.exists()]):
+        missing.mkdir(exist_ok=True)
+        missing.chmod(_FOLDER_MODE)
 
 
 def _sync(folder: Path) -> None:

@@ -76,7 +76,8 @@ def _numbers(version: str) -> tuple[int, ...]:
 def _line(cells: Row, image: Image) -> str:
     """Return an AMI's row of the table."""
     kernel = image.aki or ("hvm" if image.virtualization == "hvm" else "")
-    return json.dumps([*cells[:6], _link(image), kernel, image.ami])
+    # Readers put the cells into pages as they are: one of them is a link.
+    return json.dumps([*map(html.escape, cells[:6]), _link(image), html.escape(kernel), html.escape(image.ami)])
 
 
 def _link(image: Image) -> str:

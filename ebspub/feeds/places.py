@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import cache
+from urllib.parse import quote
 
 from botocore.loaders import create_loader
 from botocore.regions import EndpointResolver
@@ -59,7 +60,8 @@ def _resolver() -> EndpointResolver:
 def launch(image: Image) -> str:
     """Return the URL of the console that launches an AMI; empty where the partition's is not public."""
     host = _CONSOLES.get(partition(image))
-    return f"https://{host}/ec2/home?region={image.region}#launchAmi={image.ami}" if host else ""
+    region, ami = quote(image.region, safe=""), quote(image.ami, safe="")
+    return f"https://{host}/ec2/home?region={region}#launchAmi={ami}" if host else ""
 
 
 @cache

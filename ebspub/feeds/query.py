@@ -27,7 +27,8 @@ from ebspub.feeds.lines import Line
 ROOT = "query"
 #: Suites whose rows have ten columns whatever is kept of them: pass it to :func:`render` to publish as in 2010.
 LUCID_ERA: Mapping[str, int] = MappingProxyType({"lucid": 10})
-_PATH = re.compile(rf"{ROOT}/([^/]+)/([^/]+)/(released|daily)(-dl)?(\.current)?\.txt")
+#: Nothing hidden: rsync, for one, keeps what it has begun in folders of such names.
+_PATH = re.compile(rf"{ROOT}/([^/.][^/]*)/([^/.][^/]*)/(released|daily)(-dl)?(\.current)?\.txt")
 _LATEST = re.compile(rf"{ROOT}/(released|daily)\.latest\.txt")
 _WIDE, _NARROW = 11, 10
 
@@ -68,9 +69,18 @@ def keep(catalog: Catalog, files: Mapping[str, bytes], versions: Mapping[str, st
             continue
         for line in content.split(b"\n"):
             image = parse(line)
-            if image is not None and not mine.image(image, match[3]):
+            # What is no text stays where it is, byte for byte; no other format could tell of it.
+            if image is not None and _is_text(line) and not mine.image(image, match[3]):
                 found.setdefault(image.place, replace(image, version=versions.get(image.suite, "")))
     return replace(catalog, kept=MappingProxyType(kept), others=tuple(found.values()))
+
+
+def _is_text(line: bytes) -> bool:
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def render(catalog: Catalog, columns: Mapping[str, int] = MappingProxyType({})) -> dict[str, bytes]:

@@ -86,6 +86,10 @@ def render(catalog: Catalog, names: Names | None = None) -> dict[str, bytes]:
     """Return the index and the files of products by path. Of a suite without a version nothing is said."""
     names = names or Names()
     files: dict[tuple[Stream, str], list[Image]] = {}
+    for image in catalog.withdrawn:
+        # Where nothing is left, a file says so: a copy of the folder would keep the last one that named something.
+        if suites.of(image).version:
+            files.setdefault((image.stream, places.cloud(image)), [])
     for image in catalog.every:
         if suites.of(image).version:
             files.setdefault((image.stream, places.cloud(image)), []).append(image)

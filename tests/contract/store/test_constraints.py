@@ -74,6 +74,27 @@ SHARED: dict[str, Any] = {
     "opened_at": NOW,
 }
 OCCUPANT: dict[str, Any] = {"id": 1, "builder": 1, "job_id": "job", "attempt": 1, "slot": 0, "joined_at": NOW}
+RELEASE: dict[str, Any] = {
+    "id": "release",
+    **{name: JOB[name] for name in ("suite", "build", "serial", "label")},
+    "state": "publishing",
+    "epoch": 0,
+    "created_at": NOW,
+    "updated_at": NOW,
+}
+ANNOUNCED: dict[str, Any] = {"job_id": "job", "release_id": "release", "at": NOW}
+RELEASE_CHANGE: dict[str, Any] = {
+    "id": 1,
+    "release_id": "release",
+    "job_id": "job",
+    "epoch": 1,
+    "region": "us-east-1",
+    "action": "ModifyImageAttribute",
+    "target": "ami-1",
+    "request": {},
+    "status": "open",
+    "opened_at": NOW,
+}
 BASE = {
     "meta": {"key": "key", "value": ""},
     "jobs": JOB,
@@ -83,6 +104,9 @@ BASE = {
     "blocks": BLOCKS,
     "effects": EFFECT,
     "events": EVENT,
+    "releases": RELEASE,
+    "announced": ANNOUNCED,
+    "release_changes": RELEASE_CHANGE,
 }
 DONE = {"state": "registered", "status": "done", "ami_id": "ami-1", "snapshot_id": "snap-1", "ended_at": NOW}
 LEASED = {"status": "running", "lease_owner": "me", "lease_until": NOW}
@@ -185,6 +209,23 @@ IMPOSSIBLE = [
     Impossible("fk_events_job_id_jobs", {"job_id": "no-such-job"}),
     Impossible("ck_events_states", {"from_state": "pending"}),
     Impossible("ck_events_states", {"to_state": "launched"}),
+    Impossible("pk_releases", {"serial": "20101021"}, first={}),
+    Impossible("uq_releases_suite_build_serial", {"id": "other", "label": "daily"}, first={}),
+    Impossible("ck_releases_state", {"state": "secret"}),
+    Impossible("ck_releases_lease", {"lease_owner": "me"}),
+    Impossible("ck_releases_lease", {"lease_until": NOW}),
+    Impossible("ck_releases_lease", {"epoch": -1}),
+    Impossible("ck_releases_published", {"state": "published"}),
+    Impossible("ck_releases_unpublished", {"state": "unpublished"}),
+    Impossible("pk_announced", {}, first={}),
+    Impossible("fk_announced_job_id_jobs", {"job_id": "no-such-job"}),
+    Impossible("fk_announced_release_id_releases", {"release_id": "no-such-release"}),
+    Impossible("pk_release_changes", {}, first={}),
+    Impossible("fk_release_changes_release_id_releases", {"release_id": "no-such-release"}),
+    Impossible("fk_release_changes_job_id_jobs", {"job_id": "no-such-job"}),
+    Impossible("ck_release_changes_status", {"status": "lost", "closed_at": NOW}),
+    Impossible("ck_release_changes_closed", {"closed_at": NOW}),
+    Impossible("ck_release_changes_closed", {"status": "done"}),
 ]
 
 
@@ -221,6 +262,8 @@ def insert(store: Store, table: sa.Table, *rows: dict[str, Any]) -> None:
             conn.execute(tables.resources.insert(), RESOURCE)
         if table.name == "occupants":
             conn.execute(tables.shared_builders.insert(), SHARED)
+        if table.name in ("announced", "release_changes"):
+            conn.execute(tables.releases.insert(), RELEASE)
         for row in rows:
             conn.execute(table.insert(), {**BASE[table.name], **row})
         conn.rollback()

@@ -31,6 +31,8 @@ def test_a_rendering_is_written_with_its_folders_for_everybody_to_read(tmp_path:
     assert done.written == tuple(in_order(rendering(1)))
     assert done.written[-1] == INDEX
     assert {stat.S_IMODE((tmp_path / "feeds" / path).stat().st_mode) for path in rendering(1)} == {0o644}
+    folders = [tmp_path / "feeds", *(each for each in (tmp_path / "feeds").rglob("*") if each.is_dir())]
+    assert {stat.S_IMODE(each.stat().st_mode) for each in folders} == {0o755}
 
 
 def test_what_is_as_it_should_be_is_not_touched(tmp_path: Path) -> None:
