@@ -270,7 +270,7 @@ def test_what_must_be_verified_is_published_once_it_is(publisher: Publisher) -> 
     gate = '[publish]\npublic = true\nverify = true\nparameters = "/images/{suite}/{serial}/{arch}"\nquorum = 1\n'
 
     def edit(text: str) -> str:
-        more = with_verify(publisher)(text).replace('amd64 = ["t3.micro"]', 'amd64 = ["c5.large"]')
+        more = with_verify(publisher)(text).replace('amd64 = ["t3.micro"]', 'amd64 = ["c5.xlarge"]')
         return more.replace('arches = ["amd64", "i386"]', 'arches = ["amd64"]') + gate
 
     publisher.configure("us-east-1", edit=edit)
