@@ -93,6 +93,7 @@ listed_size() {
 }
 
 extract_progress() {
+  ! cat counted 2>/dev/null || return 0
   size_=$(listed_size)
   echo "$(stat -c %s image 2>/dev/null || echo 0) ${size_:-0}"
 }
@@ -119,10 +120,24 @@ not_written() {
   fail io "the image cannot be written: dd ended with exit status $1"
 }
 
+# The program that writes disks leaves an image's zeros out of every pipe. It takes what is beyond doubt; the programs that every
+# builder has take whatever else there is, and find out what is wrong with it.
+unpack_quickly() {
+  rm -f image counted
+  command -v python3 >/dev/null 2>&1 || return 1
+  printf '%s' "$program" | base64 -d >disk.pyz || return 1
+  quickly=yes
+  python3 -I -S disk.pyz unpack "$most" || quickly=no
+  rm -f counted disk.pyz
+  [ "$quickly" = yes ]
+}
+
 extract() {
   phase extract
   ticker extract_progress
-  if is_tar; then
+  if unpack_quickly; then
+    :
+  elif is_tar; then
     sparsely unpack_member
     choose_member
     [ "${content:-}" != root-tar ] || return 0

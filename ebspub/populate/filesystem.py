@@ -9,6 +9,7 @@ file system lies in a partition (`gpt.sh`), and GRUB comes from the image's own 
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import re
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ from ebspub.errors import ConfigError
 from ebspub.populate import artefact
 from ebspub.populate.device import check_names
 from ebspub.populate.method import PopulateFacts, checked_facts
+from ebspub.populate.program import program
 from ebspub.remote.detached import Task, part
 from ebspub.spec import JobSpec
 
@@ -57,6 +59,7 @@ class FilesystemMethod:
             **artefact.parameters(spec, tries=self._tries, pause=self._pause),
             "volume_id": volume_id,
             "requested": device,
+            "program": base64.b64encode(program()).decode("ascii"),
             **_boot(spec),
         }
         script = "\n".join(part(name, __package__) for name in _PARTS)

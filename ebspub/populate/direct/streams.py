@@ -16,11 +16,11 @@ from contextlib import suppress
 from typing import IO, Any, Final, Protocol
 
 from ebspub.errors import EbspubError, JobError
-from ebspub.populate.disk import program
 from ebspub.populate.imaging import libraries
 from ebspub.populate.imaging.container import Container
 from ebspub.populate.imaging.refusal import Refusal
 from ebspub.populate.imaging.sift import RECORD
+from ebspub.populate.program import program
 
 try:
     # ISA-L unpacks several times as fast as zlib, holes above all, and asks for no second process and no pipe.

@@ -1,7 +1,8 @@
-"""The commands of the disk method's program. It works in the task's folder, and `disk.sh` calls it.
+"""The commands of the program that works on builders, in the task's folder; `disk.sh` and `extract.sh` call it.
 
     pour DEVICE VIRTUALIZATION SHA256 TRIES PAUSE SECONDS <URL    the artefact's disk onto the volume
     prove DEVICE        what is on the volume against what came in; the GPT's backup to the volume's end
+    unpack MOST         for the filesystem method: the artefact's image as a sparse file; exit status 5: in doubt
     sift COMPRESSION    for the direct method, on the publisher: stdin unpacked without its zeros
 
 What it leaves in the folder: see :mod:`ebspub.populate.imaging.notes`.
@@ -39,6 +40,14 @@ def _run(command: str, *words: str) -> None:
         from ebspub.populate.imaging.sift import sift
 
         sift(*words)
+    elif command == "unpack":
+        from ebspub.populate.imaging.unpack import DoubtError, unpack
+
+        try:
+            unpack(*words)
+        except DoubtError as error:
+            print(f"unpack: {error.__cause__}", file=sys.stderr)  # noqa: T201 - the task's log
+            sys.exit(5)
     else:
         from ebspub.populate.imaging.prove import prove
 
