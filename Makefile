@@ -31,8 +31,15 @@ test: ## set everything up, then run the tests (ARGS: options for pytest)
 	@$(COMPILE)
 	$(BIN)/python -m pytest $(ARGS)
 
+.PHONY: test-long
+test-long: ## run the tests that take minutes: the README's commands, chaos
+	@.ci/system.sh test
+	@.ci/venv.sh dev
+	@$(COMPILE)
+	$(BIN)/python -m pytest --long --numprocesses=2 $(ARGS)
+
 .PHONY: test-whole
-test-whole: ## the same with every variant and every point of the crash matrix
+test-whole: ## both, with every variant and every point of the crash matrix
 	@.ci/system.sh test
 	@.ci/venv.sh dev
 	@$(COMPILE)

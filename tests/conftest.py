@@ -199,17 +199,19 @@ _LEFTOVERS = pytest.StashKey[Leftovers]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--whole", action="store_true", help="pass the variants, too, and every point of the crash matrix")
+    parser.addoption("--whole", action="store_true", help="pass all: long ones, variants, every point of the crash matrix")
+    parser.addoption("--long", action="store_true", help="pass the long tests, and no others")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave the variants out; let what takes minutes begin first, on every worker.
+    """Leave out what is not asked for; let what takes a minute begin first, on every worker.
 
     xdist hands out neighbours, a share to each.
     """
     if not config.getoption("--whole"):
-        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("variant")])
-        items[:] = [item for item in items if not item.get_closest_marker("variant")]
+        wanted = [item for item in items if _wanted(item, long=config.getoption("--long"))]
+        config.hook.pytest_deselected(items=[item for item in items if item not in wanted])
+        items[:] = wanted
     workers = int(getattr(config, "workerinput", {}).get("workercount", 1))
     slow = [item for item in items if item.get_closest_marker("slow")]
     others = iter([item for item in items if not item.get_closest_marker("slow")])
@@ -219,6 +221,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         order += slow[number::workers]
         order += itertools.islice(others, max(0, end - len(order)))
     items[:] = [*order, *others]
+
+
+def _wanted(item: pytest.Item, *, long: bool) -> bool:
+    return bool(item.get_closest_marker("long")) == long and not item.get_closest_marker("variant")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -20,7 +20,7 @@ from ebspub.localcloud import Cloud, Effect, Rule
 from ebspub.store import EffectStatus, Store, effects, jobs
 from tests.local.publisher import Publisher
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(1200)]
 
 REGIONS = (
     "us-east-1",
