@@ -199,7 +199,7 @@ _LEFTOVERS = pytest.StashKey[Leftovers]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--whole", action="store_true", help="pass all: long ones, variants, every point of the crash matrix")
+    parser.addoption("--whole", action="store_true", help="pass all, variants and every crash point among them")
     parser.addoption("--long", action="store_true", help="pass the long tests, and no others")
 
 
