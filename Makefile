@@ -32,11 +32,11 @@ test: ## set everything up, then run the tests (ARGS: options for pytest)
 	$(BIN)/python -m pytest $(ARGS)
 
 .PHONY: test-long
-test-long: ## run the tests that take minutes: the README's commands, chaos
+test-long: ## run the tests that take minutes: the README's commands, chaos, full disks, planted bugs
 	@.ci/system.sh test
 	@.ci/venv.sh dev
 	@$(COMPILE)
-	$(BIN)/python -m pytest --long --numprocesses=2 $(ARGS)
+	$(BIN)/python -m pytest --long $(ARGS)
 
 .PHONY: test-whole
 test-whole: ## both, with every variant and every point of the crash matrix

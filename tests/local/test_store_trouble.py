@@ -18,6 +18,7 @@ from tests.local.publisher import Publisher
 
 #: Seconds for which the cloud keeps an answer back, so that the disk is full when it comes.
 _KEPT_BACK = 4.0
+pytestmark = pytest.mark.long
 
 
 class Disk:
@@ -117,7 +118,6 @@ def test_on_a_full_disk_a_run_ends_with_what_to_do_and_resume_goes_on(publisher:
     assert_made_once(publisher, since, "RunInstances", "CreateSnapshot", "RegisterImage")
 
 
-@pytest.mark.slow  # waits
 @pytest.mark.timeout(300)  # nearly all of it is waiting: a writer is patient for 30 s, each time
 def test_a_database_that_somebody_holds_is_told_and_resume_goes_on(publisher: Publisher) -> None:
     since = len(publisher.cloud.calls())

@@ -9,6 +9,7 @@ from tests.simulation.chaos import FOUL
 from tests.simulation.world import World
 
 _ENOUGH = 200
+pytestmark = pytest.mark.long
 
 
 @pytest.mark.parametrize("bug", bugs.BUGS)
