@@ -156,6 +156,27 @@ def test_what_does_not_stand_for_itself_is_refused(
         read(container)
 
 
+#: What is left of a container that was cut off: a share of it, or all but so many bytes.
+_LEFT = {"hardly more than its header": 0.01, "half": 0.5, "nearly all": -70_000}
+
+
+@pytest.mark.parametrize("left", _LEFT.values(), ids=_LEFT)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_container_that_was_cut_off_is_not_read_as_zeros(raw: Path, kind: str, left: float) -> None:
+    file = packed(raw, kind)
+    size = file.stat().st_size
+    os.truncate(file, int(size * left) if left > 0 else size + int(left))
+    with pytest.raises(Refusal, match="bad-image: "):
+        opened(file, kind).__enter__()
+
+
+def test_a_vhd_without_the_footer_at_its_end_was_cut_off(raw: Path) -> None:
+    file = packed(raw, "vhd")
+    os.truncate(file, file.stat().st_size - 512)
+    with pytest.raises(Refusal, match=r"bad-image: .*cut off"):
+        opened(file, "vhd").__enter__()
+
+
 @pytest.mark.parametrize("make", [_described, _embedded])
 def test_a_vmdk_whose_bytes_lie_in_another_file_is_refused(
     raw: Path, make: Callable[[Path, Path], None], tmp_path: Path
