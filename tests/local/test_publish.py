@@ -94,6 +94,8 @@ def test_the_builder_is_as_the_specification_of_security_asks(publisher: Publish
 
 
 def test_a_run_beside_a_living_one_leaves_its_jobs_alone(publisher: Publisher) -> None:
+    busy = Effect(kind="error", code="ServiceUnavailable", status=503, message="try again shortly")
+    number = publisher.cloud.add_fault(Rule(effects=(busy,), actions=frozenset({"AttachVolume"}), times=None))
     first = publisher.start("run", "--arch", "amd64")
     publisher.wait_for(lambda jobs: bool(jobs) and jobs[0]["state"] != "pending")
     before = len(publisher.cloud.calls())
@@ -101,6 +103,7 @@ def test_a_run_beside_a_living_one_leaves_its_jobs_alone(publisher: Publisher) -
     second = publisher.call("run", "--arch", "amd64")
 
     assert first.poll() is None
+    publisher.cloud.remove_fault(number)
     assert second.returncode == 75, second.stderr
     assert len(second.stderr.strip().splitlines()) == 1
     assert first.wait(90) == 0
