@@ -10,6 +10,7 @@ import sys
 import time
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,12 @@ from ebspub.store import Store, jobs
 
 #: Each test publishes a serial of its own, so that AMI names never meet.
 _SERIALS = itertools.count(1)
+
+
+def documents(store: Store) -> list[dict[str, Any]]:
+    """Return a document of each job."""
+    with store.read() as conn:
+        return [job_document(job, time.time()) for job in jobs.find(conn)]
 
 
 @dataclass(frozen=True)
@@ -86,19 +93,26 @@ class Publisher:
             process.wait()
 
     def wait_for(self, holds: Callable[[list[dict[str, Any]]], bool], timeout: float = 60.0) -> None:
-        """Wait until the jobs are as wanted."""
+        """Wait until the jobs are as wanted. The database stays open: to open it takes longer than to look."""
         deadline = time.monotonic() + timeout
-        while not holds(self.status()):
-            assert time.monotonic() < deadline, self.status()
-            time.sleep(0.02)
+        with ExitStack() as stack:
+            store = None
+            while not holds(documents(store) if store else []):
+                assert time.monotonic() < deadline, self.status()
+                time.sleep(0.02)
+                if store is None and (store := self._store()) is not None:
+                    stack.enter_context(store)
 
     def status(self) -> list[dict[str, Any]]:
         """Return what `status --json` says, read in this process: fast enough to catch a job in a short phase."""
-        store = Store.open_existing(str(tomllib.loads(self.config.read_text())["store"]["url"]))
+        store = self._store()
         if store is None:
             return []
-        with store, store.read() as conn:
-            return [job_document(job, time.time()) for job in jobs.find(conn)]
+        with store:
+            return documents(store)
+
+    def _store(self) -> Store | None:
+        return Store.open_existing(str(tomllib.loads(self.config.read_text())["store"]["url"]))
 
     def mutating_calls(self, since: int) -> list[str]:
         """Return the calls after the ``since``-th that change something."""

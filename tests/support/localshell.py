@@ -114,6 +114,13 @@ class LocalHost:
             time.sleep(0.005)
 
 
+def await_file(file: Path, patience: float = 1.0) -> None:
+    """Wait until a file is there, or for so many seconds: to look costs nothing, a poll starts two dozen programs."""
+    deadline = time.monotonic() + patience
+    while not file.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
 @contextmanager
 def loop_device(file: Path) -> Iterator[Path]:
     """Attach ``file`` to a loop device that detaches itself once nobody, this process included, has it open."""

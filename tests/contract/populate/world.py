@@ -23,7 +23,7 @@ from ebspub.remote.detached import Task, poll, start
 from ebspub.remote.report import Failed, Report, Running, Succeeded
 from ebspub.remote.shell import Shell
 from ebspub.spec import Builder, JobSpec, Registration, Source, Volume
-from tests.support.localshell import LocalHost
+from tests.support.localshell import LocalHost, await_file
 
 VOLUME = "vol-0123456789abcdef0"
 BY_ID = "disk/by-id/nvme-Amazon_Elastic_Block_Store_vol0123456789abcdef0"
@@ -211,7 +211,7 @@ class World:
         deadline = time.monotonic() + limit
         while isinstance(report := poll(self.shell, task), Running):
             assert time.monotonic() < deadline, report
-            time.sleep(0.1)
+            await_file(self.host.work(task.name) / "result")
         return report
 
     def go(self, task: Task, *, again: bool = False) -> Report:

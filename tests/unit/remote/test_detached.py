@@ -18,7 +18,7 @@ import ebspub
 from ebspub.errors import RemoteError
 from ebspub.remote.detached import Task, assignments, cancel, poll, run_program, start
 from ebspub.remote.report import Absent, Failed, Report, Running, Succeeded
-from tests.support.localshell import LocalHost, LocalShell
+from tests.support.localshell import LocalHost, LocalShell, await_file
 
 
 class Place:
@@ -46,7 +46,7 @@ class Place:
         deadline = time.monotonic() + 20
         while isinstance(report := poll(self.shell, task), Running):
             assert time.monotonic() < deadline
-            time.sleep(0.02)
+            await_file(self.work(task.name) / "result")
         return report
 
     def clear(self) -> None:
