@@ -1,7 +1,7 @@
 """A real root file system becomes a disk that boots with its own boot loader, and that disk is published as a whole.
 
-What the filesystem method made is published again as a whole, on larger volumes: what the disk method makes of it boots
-under BIOS, what the direct method makes of it under UEFI.
+What the filesystem method made is published again as a whole, on larger volumes: what the disk method makes of it
+(and has grown), and what the direct method makes of it, boots under BIOS and under UEFI, packed in a container or not.
 """
 
 from __future__ import annotations
@@ -30,8 +30,13 @@ pytestmark = [
 ]
 #: Where root lies, in bytes (see populate/gpt.sh).
 ROOT = 227328 * 512
-#: What a whole disk is packed as for each method: what qemu-img must convert, and what is streamed.
-_PACKED = {"disk": "qcow2", "direct": "zst"}
+#: How a whole disk is packed: as a container, which wants random access, or as something to be streamed.
+_PACK = {
+    "qcow2": ("qemu-img", "convert", "-f", "raw", "-O", "qcow2"),
+    "zst": ("zstd", "-q", "-1", "-o"),
+    "raw": ("cp", "--sparse=always"),
+}
+_HVM = ('virtualization = "paravirtual"', 'virtualization = "hvm"\namd64.boot_mode = "uefi-preferred"')
 
 
 def unchanged(tree: Tree, changed: list[str]) -> Tree:
@@ -40,20 +45,17 @@ def unchanged(tree: Tree, changed: list[str]) -> Tree:
     return {path: entry for path, entry in tree.items() if not (path + b"/").startswith(folders)}
 
 
-def published_again(publisher: Publisher, disk: Path, mirror: Path, method: str) -> Path:
+def published_again(publisher: Publisher, disk: Path, mirror: Path, method: str, form: str) -> Path:
     """Publish a disk again as a whole, on a larger volume; return that snapshot."""
-    artefact = mirror / f"{method}.{_PACKED[method]}"
-    pack = {
-        "qcow2": ("qemu-img", "convert", "-f", "raw", "-O", "qcow2", disk, artefact),
-        "zst": ("zstd", "-q", "-1", disk, "-o", artefact),
-    }
-    subprocess.run(pack[_PACKED[method]], check=True)
+    artefact = mirror / f"{method}.{form}"
+    words = (artefact, disk) if form == "zst" else (disk, artefact)
+    subprocess.run([*_PACK[form], *words], check=True)
     with serve(mirror) as url:
         configure(publisher, artefact, url, method, build=method, size=3)
         done = publisher.call("run", timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     job = next(job for job in publisher.status() if job["build"] == method)
-    assert job["facts"]["content"] == {"disk": "qcow2", "direct": "disk"}[method]
+    assert job["facts"]["content"] == ("qcow2" if (method, form) == ("disk", "qcow2") else "disk")
     assert job["facts"].get("grown") == {"disk": "root", "direct": None}[method]
     return publisher.cloud.snapshot_path(job["snapshot_id"])
 
@@ -63,16 +65,15 @@ def test_debian_is_published_for_hvm_and_boots_from_its_own_disk_under_both_firm
 ) -> None:
     real = real_image()
     mirror = tmp_path / "mirror"
-    hvm = 'virtualization = "hvm"\namd64.boot_mode = "uefi-preferred"'
-    done = publish_debian(publisher, mirror, ('virtualization = "paravirtual"', hvm))
+    done = publish_debian(publisher, mirror, _HVM)
 
     assert done.returncode == 0, done.stdout + done.stderr
     (job,) = publisher.status()
     facts = job["facts"]
     assert (facts["boot_loader"], facts["grub_cfg"]) == ("bios uefi", "own")
     published = publisher.cloud.snapshot_path(job["snapshot_id"])
-    whole = published_again(publisher, published, mirror, "disk")
-    direct = published_again(publisher, published, mirror, "direct")
+    whole = published_again(publisher, published, mirror, "disk", "qcow2")
+    direct = published_again(publisher, published, mirror, "direct", "zst")
     with ThreadPoolExecutor() as pool:  # two machines, emulated on a processor each
         boots = {
             "bios": pool.submit(partial(boot_disk, whole, "bios")),
@@ -92,3 +93,19 @@ def test_debian_is_published_for_hvm_and_boots_from_its_own_disk_under_both_firm
         assert f"root=UUID={facts['uuid']}" in log
     # The image's fstab finds the EFI system partition.
     assert "Mounted" in logs["bios"].split("/boot/efi")[-2]
+
+
+@pytest.mark.long
+def test_each_method_boots_under_the_other_firmware_from_the_other_form(publisher: Publisher, tmp_path: Path) -> None:
+    mirror = tmp_path / "mirror"
+    done = publish_debian(publisher, mirror, _HVM)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (job,) = publisher.status()
+    published = publisher.cloud.snapshot_path(job["snapshot_id"])
+    whole = published_again(publisher, published, mirror, "disk", "raw")
+    direct = published_again(publisher, published, mirror, "direct", "qcow2")
+    with ThreadPoolExecutor() as pool:
+        logs = list(pool.map(boot_disk, (whole, direct), ("uefi", "bios")))
+    for log in logs:
+        assert "ebspub-test login:" in log
+    assert ["efi: EFI v2" in log for log in logs] == [True, False]
