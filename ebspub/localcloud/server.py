@@ -49,6 +49,7 @@ def _held(folder: Path) -> Iterator[None]:
 
 def _serve(folder: Path, settings: Settings) -> None:
     _prepare_environment()
+    _prepare_sessions()
     # Imported after the environment is set: moto reads it when it is imported.
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
     from werkzeug.serving import make_server
@@ -90,6 +91,18 @@ def _prepare_environment() -> None:
     for name in [n for n in os.environ if n.startswith("AWS_")]:
         del os.environ[name]
     os.environ["AWS_CONFIG_FILE"] = os.environ["AWS_SHARED_CREDENTIALS_FILE"] = os.devnull
+
+
+def _prepare_sessions() -> None:
+    """Give moto one session: as it is imported it makes three, and each reads botocore's endpoints and EC2's model."""
+    import boto3
+
+    make, shared = boto3.Session, boto3.Session()
+
+    def session(*words: Any, **options: Any) -> boto3.Session:
+        return make(*words, **options) if words or options else shared
+
+    boto3.Session = session  # type: ignore[misc, assignment]
 
 
 def _regions(settings: Settings) -> frozenset[str]:
