@@ -72,6 +72,25 @@ def test_a_folder_that_is_published_to_twice_is_not_touched_the_second_time(key:
     assert b"ami-9" in (tmp_path / "images.json").read_bytes()
 
 
+def test_what_others_left_there_stops_nothing_and_stays(tmp_path: Path) -> None:
+    # Rows of an older publisher's in another encoding, and what rsync keeps while it is at it.
+    latin = query.row(image(suite="hardy", ami="ami-9")) + b"\xe9\n"
+    rows, begun = (tmp_path / f"query/{name}/server/released.txt" for name in ("hardy", ".~tmp~"))
+    for file in (rows, begun):
+        file.parent.mkdir(parents=True)
+        file.write_bytes(latin)
+    in_between = tmp_path / "query/noble/.cache/released.current.txt"
+    in_between.parent.mkdir(parents=True)
+    in_between.write_bytes(query.row(image(ami="ami-8")) + b"\n")
+    every.publish(tmp_path, lambda: CATALOG)
+    assert every.publish(tmp_path, lambda: CATALOG).written == ()
+    assert every.stale(tmp_path, CATALOG) == []
+    assert rows.read_bytes() == begun.read_bytes() == latin
+    found = (tmp_path / "images.json").read_bytes()
+    assert b"ami-4b4ba522" in found
+    assert not any(ami in found for ami in (b"ami-8", b"ami-9"))
+
+
 def test_what_is_withdrawn_is_in_no_file_any_more(tmp_path: Path) -> None:
     bad = image(serial="20240601", ami="ami-0bad0bad")
     every.publish(tmp_path, lambda: Catalog.of([*CATALOG.images, bad]))
