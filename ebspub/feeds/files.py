@@ -5,12 +5,14 @@ by comes last: a file is there before the index that names it, and goes after th
 it should be is not touched. A process that dies in between leaves a folder that readers can use, and the next one ends
 its work. Two at once wait for one another.
 
-``.ebspub-files`` in the folder lists what was written there, for only that is ever removed.
+``.ebspub-files`` in the folder lists what was written there, for only that is ever removed; ``.ebspub-copied-...`` what
+was copied from it to one place, for the same reason.
 """
 
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import re
@@ -24,6 +26,7 @@ from ebspub.errors import EbspubError
 LIST = ".ebspub-files"
 _LOCK = ".ebspub-lock"
 _COPYING = ".ebspub-copying"
+_COPIED = ".ebspub-copied-"
 _TEMPORARY = ".ebspub-new"
 _MODE, _FOLDER_MODE = 0o644, 0o755
 #: What names others, in the order in which it is written, after everything else: files of products name nothing but
@@ -156,6 +159,23 @@ def copying(folder: Path) -> Iterator[None]:
         raise FilesError(
             f"{folder}: cannot be copied: {error.strerror} ({error.filename})", todo="Make it writable for this user."
         ) from error
+
+
+def copied(folder: Path, destination: str) -> set[str]:
+    """Return the files that were copied to ``destination``, as :func:`remember` had it. Raises :class:`FilesError`."""
+    with _reading(folder):
+        file = _copied(folder, destination)
+        return listed(file.read_bytes()) if file.is_file() else set()
+
+
+def remember(folder: Path, destination: str, paths: Iterable[str]) -> None:
+    """Write down the files that are, or will be, at ``destination``; under :func:`copying`. Raises OSError."""
+    _replace(_copied(folder, destination), listing(paths))
+
+
+def _copied(folder: Path, destination: str) -> Path:
+    # The folder is served, and where it is copied to may be nobody's business.
+    return folder / f"{_COPIED}{hashlib.sha256(destination.encode()).hexdigest()[:16]}"
 
 
 def _before(folder: Path) -> set[str]:

@@ -13,7 +13,7 @@ import pytest
 from ebspub.demo.signing import Signer, signer
 from ebspub.feeds import every, query
 from ebspub.feeds.catalog import Catalog
-from ebspub.feeds.files import in_order, read
+from ebspub.feeds.files import LIST, in_order, read, write
 from ebspub.feeds.signing import Key
 from tests.unit.feeds import readers
 from tests.unit.feeds.facts import image, lucid, many
@@ -89,6 +89,31 @@ def test_what_others_left_there_stops_nothing_and_stays(tmp_path: Path) -> None:
     found = (tmp_path / "images.json").read_bytes()
     assert b"ami-4b4ba522" in found
     assert not any(ami in found for ami in (b"ami-8", b"ami-9"))
+
+
+@pytest.mark.needs_tool("gpg", "gpgv")
+def test_the_signatures_of_what_is_not_rendered_any_more_are_stale_and_go(key: Signer, tmp_path: Path) -> None:
+    ours, less = Key(key.fingerprint, key.home), every.Options(formats=("plain",))
+    every.publish(tmp_path, lambda: CATALOG, None, ours)
+    assert every.stale(tmp_path, CATALOG, None, ours) == []
+    told = every.stale(tmp_path, CATALOG, less, ours)
+    assert {"streams/v1/index.json.gpg", "streams/v1/index.sjson"} <= set(told)
+    done = every.publish(tmp_path, lambda: CATALOG, less, ours)
+    assert sorted([*done.written, *done.removed]) == told
+    assert sorted(read(tmp_path, lambda path: not path.startswith("."))) == ["images.csv", "images.json"]
+
+
+def test_without_a_list_too_much_stays_and_no_row_of_others_is_lost(tmp_path: Path) -> None:
+    theirs = {f"query/{path}": b"" for path in ("daily.latest.txt", "noble/server/daily.txt")}
+    write({**theirs, "query/hardy/server/released.txt": query.row(image(suite="hardy", ami="ami-9")) + b"\n"}, tmp_path)
+    (tmp_path / LIST).unlink()
+    before = read(tmp_path, query.is_query)
+    every.publish(tmp_path, lambda: CATALOG)
+    (tmp_path / LIST).unlink()
+    every.publish(tmp_path, lambda: CATALOG, every.Options(formats=("plain",)))
+    left = read(tmp_path, query.is_query)
+    assert {path: content for path, content in left.items() if content or path in before} == before
+    assert (tmp_path / "streams/v1/index.json").exists()
 
 
 def test_what_is_withdrawn_is_in_no_file_any_more(tmp_path: Path) -> None:
