@@ -40,11 +40,15 @@ RENDERERS: Mapping[str, Renderer] = MappingProxyType(
         "query": lambda catalog, options: query.render(catalog, options.columns),
         "streams": lambda catalog, options: streams.render(catalog, options.names),
         "locator": lambda catalog, options: locator.render(
-            catalog, title=options.title, every_serial=options.every_serial
+            catalog, title=options.title, every_serial=options.every_serial, formats=options.formats
         ),
         "plain": lambda catalog, _options: plain.render(catalog),
         "changes": lambda catalog, options: changes.render(
-            catalog, origin=options.origin, title=f"{options.title}: new images", url=options.url
+            catalog,
+            origin=options.origin,
+            title=f"{options.title}: new images",
+            url=options.url,
+            rows="query" in options.formats,
         ),
     }
 )

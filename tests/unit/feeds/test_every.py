@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import posixpath
 import random
+import re
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from ebspub.demo.signing import Signer, signer
-from ebspub.feeds import every, query
+from ebspub.feeds import changes, every, locator, query
 from ebspub.feeds.catalog import Catalog
 from ebspub.feeds.files import LIST, in_order, read, write
 from ebspub.feeds.signing import Key
@@ -124,6 +127,22 @@ def test_what_is_withdrawn_is_in_no_file_any_more(tmp_path: Path) -> None:
     assert not any(b"ami-0bad0bad" in content for content in read(tmp_path, lambda _path: True).values())
     every.publish(tmp_path, lambda: Catalog.of([]).withdraw(CATALOG.images))
     assert not any(b"ami-4b4ba522" in content for content in read(tmp_path, lambda _path: True).values())
+
+
+LINK = re.compile(r'(?:href|src)="([^"#:]+|https://images.example.com/[^"]+)"')
+
+
+@pytest.mark.parametrize(
+    "formats", [[*every.RENDERERS], *([name for name in every.RENDERERS if name != left] for left in every.RENDERERS)]
+)
+def test_what_is_linked_is_written(formats: list[str]) -> None:
+    rendering = every.render(CATALOG, replace(OPTIONS, formats=tuple(formats)))
+    for page in {locator.PAGE, changes.PATH} & rendering.keys():
+        links = [each.removeprefix(OPTIONS.url) for each in LINK.findall(rendering[page].decode())]
+        assert len(links) > (4 if page == locator.PAGE else 0)
+        targets = {posixpath.normpath(posixpath.join("/", posixpath.dirname(page), link)).lstrip("/") for link in links}
+        assert targets <= rendering.keys()
+    assert {"../../images.json", "../../changes.atom"} <= set(LINK.findall(every.render(CATALOG)[locator.PAGE].decode()))
 
 
 def test_every_index_is_written_after_what_it_names() -> None:
