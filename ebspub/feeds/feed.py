@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -176,9 +177,23 @@ def _own(document: Mapping[str, Any]) -> Iterator[Image]:
     listed = document.get("images")
     for each in listed if isinstance(listed, list) else ():
         facts = _texts(_as_table(each))
-        image = Image(**{name: facts.get(name, "") for name in names})  # type: ignore[arg-type]
+        image = Image(
+            **{name: facts.get(name, "") for name in names},  # type: ignore[arg-type]
+            created=_time(facts.get("created", "")),
+            released=_time(facts.get("released", "")),
+        )
         if _sane(image):
             yield image
+
+
+def _time(text: str) -> float | None:
+    """Return a time of RFC 3339 in seconds since the epoch; what is none, or of no year of ours, is not known."""
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    known = found.tzinfo is not None and 1970 < found.year < 9999
+    return found.timestamp() if known else None
 
 
 def _texts(table: Mapping[str, Any]) -> dict[str, str]:

@@ -13,10 +13,9 @@ from typing import Protocol
 from ebspub.aws import copies
 from ebspub.config import Config, beside
 from ebspub.config.feeds import FeedsTable
-from ebspub.errors import ConfigError
+from ebspub.errors import ConfigError, EbspubError
 from ebspub.feeds import every, files, from_store, rsync, signing, streams, sync
 from ebspub.feeds.catalog import Catalog
-from ebspub.feeds.sync import SyncError
 from ebspub.states import Status
 from ebspub.store import Store, jobs, releases
 
@@ -94,7 +93,7 @@ class Folder:
         for compare in (self._stale_in_bucket, self._stale_by_rsync):
             try:
                 stale += compare()
-            except SyncError as error:
+            except EbspubError as error:
                 unknown.append(f"what is stale in a copy is not known: {error.what}")
         return [*(f"{path} is stale or missing" for path in stale), *unknown]
 

@@ -142,7 +142,9 @@ def test_what_is_linked_is_written(formats: list[str]) -> None:
         assert len(links) > (4 if page == locator.PAGE else 0)
         targets = {posixpath.normpath(posixpath.join("/", posixpath.dirname(page), link)).lstrip("/") for link in links}
         assert targets <= rendering.keys()
-    assert {"../../images.json", "../../changes.atom"} <= set(LINK.findall(every.render(CATALOG)[locator.PAGE].decode()))
+    assert {"../../images.json", "../../changes.atom"} <= set(
+        LINK.findall(every.render(CATALOG)[locator.PAGE].decode())
+    )
 
 
 def test_every_index_is_written_after_what_it_names() -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from ebspub.demo.signing import Signer, signer
 from ebspub.errors import SourceError
-from ebspub.feeds import every, feed
+from ebspub.feeds import every, feed, plain
 from ebspub.feeds.catalog import Catalog, Image
 from ebspub.feeds.files import write
 from ebspub.feeds.find import Wanted, find
@@ -59,6 +59,26 @@ def files() -> dict[str, bytes]:
 @pytest.mark.parametrize("name", ["/streams/v1/index.json", "/images.json", "", "/"])
 def test_every_format_names_the_same_images(name: str, files: dict[str, bytes]) -> None:
     assert facts(feed.images(ROOT + name, read=Web(files))) == facts(IMAGES)
+
+
+def test_of_our_own_json_everything_is_known_again_the_times_too() -> None:
+    known = {"snapshot": "snap-1", "name": "ubuntu/x", "boot_mode": "uefi", "volume_type": "gp3", "created": 1.7e9}
+    images = [*IMAGES, image(suite="jammy", version="22.04", **known), image(suite="focal", released=None)]
+    files = every.render(Catalog.of(images))
+    found = feed.images(f"{ROOT}/images.json", read=Web(files))
+    assert [plain.row(each) for each in found] == json.loads(files["images.json"])["images"]
+    assert {(each.created, each.released) for each in found if each.suite == "jammy"} == {(1.7e9, 1714000000.0)}
+    assert [each.released for each in found if each.suite == "focal"] == [None]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "soon", "2024-04-25T00:00:00", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"]
+)
+def test_a_time_that_is_none_is_not_known(text: str, files: dict[str, bytes]) -> None:
+    content = files["images.json"].replace(b"2024-04-24T23:06:40Z", text.encode())
+    assert content != files["images.json"]
+    found = feed.images(f"{ROOT}/images.json", read=Web({"images.json": content}))
+    assert [plain.row(each)["released"] for each in found if each.ami == "ami-2"] == [None]
 
 
 def test_query_data_names_those_of_its_suite(files: dict[str, bytes]) -> None:
