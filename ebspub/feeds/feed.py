@@ -178,7 +178,7 @@ def _own(document: Mapping[str, Any]) -> Iterator[Image]:
     for each in listed if isinstance(listed, list) else ():
         facts = _texts(_as_table(each))
         image = Image(
-            **{name: facts.get(name, "") for name in names},  # type: ignore[arg-type]
+            **{name: facts.get(name, "") for name in names},
             created=_time(facts.get("created", "")),
             released=_time(facts.get("released", "")),
         )

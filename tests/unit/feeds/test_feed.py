@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -62,8 +63,8 @@ def test_every_format_names_the_same_images(name: str, files: dict[str, bytes]) 
 
 
 def test_of_our_own_json_everything_is_known_again_the_times_too() -> None:
-    known = {"snapshot": "snap-1", "name": "ubuntu/x", "boot_mode": "uefi", "volume_type": "gp3", "created": 1.7e9}
-    images = [*IMAGES, image(suite="jammy", version="22.04", **known), image(suite="focal", released=None)]
+    known = image(suite="jammy", snapshot="snap-1", name="ubuntu/x", boot_mode="uefi", volume_type="gp3", created=1.7e9)
+    images = [*IMAGES, replace(known, version="22.04"), image(suite="focal", released=None)]
     files = every.render(Catalog.of(images))
     found = feed.images(f"{ROOT}/images.json", read=Web(files))
     assert [plain.row(each) for each in found] == json.loads(files["images.json"])["images"]
