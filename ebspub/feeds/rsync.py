@@ -23,6 +23,8 @@ from ebspub.feeds.sync import SyncError
 #: Not the folder's own, nor what somebody is writing there at this moment.
 _HIDDEN = ("--exclude=.ebspub-*", "--exclude=.*.ebspub-new")
 _SAME = ("--checksum", "--perms", "--omit-dir-times")
+#: Files take their places at the end, one right after the other: a document and its signature differ for a moment only.
+_TIMELY = ("--times", "--delay-updates")
 _EVERYTHING = ("--recursive", "--delete-after", *_HIDDEN)
 #: Seconds that a copy may take, and a look at what is there.
 _SECONDS, _LOOK = 3600.0, 300.0
@@ -42,7 +44,7 @@ def copy(folder: Path, paths: Collection[str], destination: str, *, delete: bool
         files.remember(folder, destination, before.union(paths))
     done = _bring(folder, paths, destination) + _take(before - set(paths), destination)
     if delete:
-        done += _rsync([*_SAME, "--times", *_EVERYTHING], folder, destination)
+        done += _rsync([*_SAME, *_TIMELY, *_EVERYTHING], folder, destination)
     if before != set(paths):
         files.remember(folder, destination, paths)
     removed = [path for path, gone in done if gone]
@@ -75,7 +77,7 @@ Item = tuple[str, bool]
 def _bring(folder: Path, paths: Iterable[str], destination: str) -> list[Item]:
     done = []
     for _, some in groupby(in_order(paths), key=rank):
-        done += _listed(folder, [*_SAME, "--times"], some, destination)
+        done += _listed(folder, [*_SAME, *_TIMELY], some, destination)
     return done
 
 

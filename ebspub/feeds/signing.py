@@ -3,6 +3,11 @@
 Of every ``X.json`` there is ``X.json.gpg`` (detached, armoured) and ``X.sjson`` (clear-signed). Inside a signed index
 every path leads to the signed file. A signature says when it was made, so what was signed before is taken again as long
 as it still proves the same content by the same key: an unchanged catalogue gives identical bytes.
+
+An ``X.sjson`` is whole in itself, and readers that check take it: sstream-query and juju look at no ``.gpg``. It is for
+who fetches ``X.json`` and ``X.json.gpg``, one after the other, and may get them of two versions if they are replaced in
+between. It is seldom where the document is replaced first and the signature right after it, which is the order in which
+they are fetched; it cannot be excluded. Such a reader has to fetch both again, as :mod:`ebspub.feeds.feed` does.
 """
 
 from __future__ import annotations

@@ -193,6 +193,37 @@ def test_with_a_keyring_only_what_is_signed_counts(key: Signer, files: dict[str,
             feed.images(ROOT, keyring=keyring, read=Web(damaged))
     with pytest.raises(SourceError, match=r"no streams/v1/index\.json\.gpg"):
         feed.images(f"{ROOT}/streams/v1/index.json", keyring=keyring, read=Web(files))
+
+
+class Replacing(Web):
+    """A server on which the documents are replaced by other ones after so many answers."""
+
+    def __init__(self, files: dict[str, bytes], *later: tuple[int, dict[str, bytes]]) -> None:
+        super().__init__(files)
+        self.later = list(later)
+
+    def __call__(self, url: str) -> bytes:
+        if self.later and len(self.asked) == self.later[0][0]:
+            self.files = self.later.pop(0)[1]
+        return super().__call__(url)
+
+
+@pytest.mark.needs_tool("gpg", "gpgv")
+def test_a_signature_that_came_in_between_is_fetched_again_with_its_document(
+    key: Signer, files: dict[str, bytes], tmp_path: Path
+) -> None:
+    ours = Key(key.fingerprint, key.home)
+    signed, newer = sign(files, ours), sign(every.render(Catalog.of([image(ami="ami-7")])), ours)
+    keyring = str(key.export(tmp_path / "keyring.gpg"))
+    url = f"{ROOT}/streams/v1/index.json"
+    found = feed.images(url, keyring=keyring, read=Replacing(signed, (1, newer)))
+    assert [each.ami for each in found] == ["ami-7"]
+    back = Replacing(signed, (1, newer), (3, signed))
+    assert facts(feed.images(url, keyring=keyring, read=back)) == facts(IMAGES)
+    bad = Web({**signed, "streams/v1/index.json.gpg": newer["streams/v1/index.json.gpg"]})
+    with pytest.raises(SourceError, match="does not prove"):
+        feed.images(url, keyring=keyring, read=bad)
+    assert bad.asked == ["streams/v1/index.json", "streams/v1/index.json.gpg"] * 2
     with pytest.raises(SourceError, match="is not signed"):
         feed.images(f"{ROOT}/query/lucid/server/released.txt", keyring=keyring, read=Web(files))
     with pytest.raises(SourceError, match="no keyring"):
