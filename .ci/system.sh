@@ -110,6 +110,7 @@ need_bench() {
     need pigz pigz
     need xz xz-utils
     need zstd zstd
+    need_browser
 }
 
 need_test() {

@@ -12,6 +12,7 @@ from __future__ import annotations
 import html
 import json
 from collections.abc import Collection, Iterable
+from functools import lru_cache
 from importlib import resources
 
 from ebspub.feeds import changes, places, plain, suites
@@ -83,6 +84,7 @@ def _in_order(images: Iterable[Image]) -> list[Image]:
     return placed
 
 
+@lru_cache(maxsize=256)
 def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split(".") if part.isdigit())
 
@@ -91,7 +93,13 @@ def _line(cells: Row, image: Image) -> str:
     """Return an AMI's row of the table."""
     kernel = image.aki or ("hvm" if image.virtualization == "hvm" else "")
     # Readers put the cells into pages as they are: one of them is a link.
-    return json.dumps([*map(html.escape, cells[:6]), _link(image), html.escape(kernel), html.escape(image.ami)])
+    return json.dumps([*map(_escaped, cells[:6]), _link(image), _escaped(kernel), html.escape(image.ami)])
+
+
+@lru_cache(maxsize=4096)
+def _escaped(cell: str) -> str:
+    # Most cells are in many rows.
+    return html.escape(cell)
 
 
 def _link(image: Image) -> str:

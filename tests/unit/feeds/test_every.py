@@ -7,6 +7,7 @@ import posixpath
 import random
 import re
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -52,6 +53,15 @@ def test_an_unchanged_catalogue_gives_identical_bytes_in_whatever_order_it_comes
     first = every.render(Catalog.of(images))
     random.Random(2).shuffle(images)
     assert every.render(Catalog.of(images)) == first
+
+
+def test_a_hundred_thousand_images_take_less_than_five_seconds_of_the_processor() -> None:
+    catalog = Catalog.of(many(100_000))
+    begin = time.process_time()  # whatever else the machine does
+    rendered = every.render(catalog)
+    assert time.process_time() - begin < 5.0
+    assert rendered.keys() == every.render(Catalog.of(many(2))).keys()
+    assert rendered["images.csv"].count(b"\n") == rendered["images.json"].count(b'"ami":') + 1 == 100_001
 
 
 @pytest.fixture(scope="module")
