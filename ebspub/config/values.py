@@ -45,7 +45,10 @@ def matching(pattern: str | re.Pattern[str], expected: str) -> AfterValidator:
 
 
 def web(*, query: bool = False) -> AfterValidator:
-    """Return what refuses all but the URL of a page, without user name, password, fragment; ``query``: with ``?`` too."""
+    """Return what refuses all but an http(s) URL without user name, password and fragment.
+
+    ``query``: it may have a ``?``, too.
+    """
     left_out = "user name and password" if query else "user name, password, ? and #"
     expected = f"an http:// or https:// URL without {left_out}"
 
