@@ -110,9 +110,20 @@ need_bench() {
     need pigz pigz
     need xz xz-utils
     need zstd zstd
+    need_browser
+}
+
+# need_library NAME PACKAGE: found wherever the loader looks for it.
+need_library() {
+    [ -n "$python" ] && "$python" -c 'import ctypes, sys; ctypes.CDLL(sys.argv[1])' "$1" 2>/dev/null && return
+    absent="$absent $1"
+    packages="$packages $2"
 }
 
 need_test() {
+    need_library libisal.so.2 libisal2 # what builders unpack with
+    need_library libzstd.so.1 libzstd1
+    need_library liblzma.so.5 liblzma5
     need sgdisk gdisk    # says whether a moved GPT is right
     need qemu-img qemu-utils
     need pigz pigz

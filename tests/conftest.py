@@ -36,20 +36,21 @@ class Need:
 
     def root(self) -> None:
         """Go on only as root."""
-        self._unless(os.geteuid() == 0, "root")
+        self.that(os.geteuid() == 0, "root")
 
     def loop(self) -> None:
         """Go on only where loop devices can be attached."""
         self.root()
         self.tool("losetup")
-        self._unless(not _loop_refusal(), f"loop devices ({_loop_refusal()})")
+        self.that(not _loop_refusal(), f"loop devices ({_loop_refusal()})")
 
     def tool(self, *names: str) -> None:
         """Go on only where these programs are."""
         for name in names:
-            self._unless(shutil.which(name) is not None, f"the program {name}")
+            self.that(shutil.which(name) is not None, f"the program {name}")
 
-    def _unless(self, present: bool, what: str) -> None:
+    def that(self, present: bool, what: str) -> None:
+        """Go on only where ``what`` is ``present``."""
         if present:
             return
         if os.environ.get("CI"):

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from ebspub.config import values as v
 from ebspub.config.table import Table
@@ -16,40 +15,18 @@ FORMATS: tuple[Format, ...] = ("query", "streams", "locator", "plain", "changes"
 _S3 = re.compile(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(/[A-Za-z0-9!_.*'()/-]*)?")
 _PLAIN = r"[A-Za-z0-9][A-Za-z0-9.-]{0,126}"
 
-
-def _matching(pattern: re.Pattern[str], expected: str) -> AfterValidator:
-    def check(value: str) -> str:
-        if not pattern.fullmatch(value):
-            raise v.refuse(expected)
-        return value
-
-    return AfterValidator(check)
-
-
-def _web(value: str) -> str:
-    expected = "an http:// or https:// URL without user name, password, ? and #"
-    try:
-        parts = urlsplit(value)
-        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and value.isascii()
-    except ValueError:
-        raise v.refuse(expected) from None
-    if not usable or "@" in parts.netloc or parts.query or parts.fragment or re.search(r"[\s\\\"'`<>]", value):
-        raise v.refuse(expected)
-    return value
-
-
-Web = Annotated[str, AfterValidator(_web)]
-Bucket = Annotated[str, _matching(_S3, 'a bucket, and a folder in it: "s3://images-example/ubuntu"')]
+Web = Annotated[str, v.web()]
+Bucket = Annotated[str, v.matching(_S3, 'a bucket, and a folder in it: "s3://images-example/ubuntu"')]
 # rsync takes what begins with a dash for an option.
 Destination = Annotated[
     str,
-    _matching(
-        re.compile(r"(?!-)[^\s\x00-\x1f\x7f]*[:/][^\s\x00-\x1f\x7f]*"),
+    v.matching(
+        r"(?!-)[^\s\x00-\x1f\x7f]*[:/][^\s\x00-\x1f\x7f]*",
         'a destination as rsync takes it, with a colon or a slash: "mirror.example.com:/srv/feeds/"',
     ),
 ]
-Header = Annotated[str, _matching(re.compile(r"[ -~]{1,200}"), "the value of a header: printable ASCII")]
-Domain = Annotated[str, _matching(re.compile(_PLAIN), "letters, digits, dots and dashes")]
+Header = Annotated[str, v.matching(r"[ -~]{1,200}", "the value of a header: printable ASCII")]
+Domain = Annotated[str, v.matching(_PLAIN, "letters, digits, dots and dashes")]
 
 
 class SignTable(Table):

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Literal, Self
-from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from ebspub.config import values as v
 from ebspub.config.table import Table
@@ -14,33 +12,11 @@ from ebspub.config.table import Table
 Occasion = Literal["published", "failed", "finished"]
 OCCASIONS: tuple[Occasion, ...] = ("published", "failed", "finished")
 
-
-def _matching(pattern: str, expected: str) -> AfterValidator:
-    def check(value: str) -> str:
-        if not re.fullmatch(pattern, value):
-            raise v.refuse(expected)
-        return value
-
-    return AfterValidator(check)
-
-
-def _webhook(value: str) -> str:
-    expected = "an http:// or https:// URL without user name and password"
-    try:
-        parts = urlsplit(value)
-        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and value.isascii()
-    except ValueError:
-        raise v.refuse(expected) from None
-    if not usable or "@" in parts.netloc or parts.fragment or re.search(r"[\s\\\"'`<>]", value):
-        raise v.refuse(expected)
-    return value
-
-
-Variable = Annotated[str, _matching(r"[A-Za-z_][A-Za-z0-9_]{0,127}", "the name of an environment variable")]
-HeaderName = Annotated[str, _matching(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}", "the name of an HTTP header")]
+Variable = Annotated[str, v.matching(r"[A-Za-z_][A-Za-z0-9_]{0,127}", "the name of an environment variable")]
+HeaderName = Annotated[str, v.matching(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}", "the name of an HTTP header")]
 Topic = Annotated[
     str,
-    _matching(
+    v.matching(
         r"arn:aws[a-z-]*:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]{1,256}",
         "the ARN of an SNS topic (arn:aws:sns:us-east-1:123456789012:images)",
     ),
@@ -57,7 +33,7 @@ class NotifyTable(Table):
     command: Annotated[tuple[v.Plain, ...], v.LIST, v.SOME] | None = Field(
         default=None, description="program and its arguments, as a list; gets the JSON document on stdin; no shell"
     )
-    webhook: Annotated[str, AfterValidator(_webhook)] | None = Field(
+    webhook: Annotated[str, v.web(query=True)] | None = Field(
         default=None, description="URL to which the JSON document is posted"
     )
     webhook_env: Variable | None = Field(

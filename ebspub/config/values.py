@@ -32,11 +32,34 @@ def refuse(expected: str, *, key: str = "") -> PydanticCustomError:
     return PydanticCustomError("ebspub", "expected {expected}", {"expected": expected, "key": key})
 
 
-def _matching(pattern: str, expected: str) -> AfterValidator:
+def matching(pattern: str | re.Pattern[str], expected: str) -> AfterValidator:
+    """Return what refuses a text that is not as a whole like ``pattern``; ``expected``: what it should be."""
     compiled = re.compile(pattern)
 
     def check(value: str) -> str:
         if not compiled.fullmatch(value):
+            raise refuse(expected)
+        return value
+
+    return AfterValidator(check)
+
+
+def web(*, query: bool = False) -> AfterValidator:
+    """Return what refuses all but an http(s) URL without user name, password and fragment.
+
+    ``query``: it may have a ``?``, too.
+    """
+    left_out = "user name and password" if query else "user name, password, ? and #"
+    expected = f"an http:// or https:// URL without {left_out}"
+
+    def check(value: str) -> str:
+        try:
+            parts = urlsplit(value)
+            usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and value.isascii()
+        except ValueError:
+            raise refuse(expected) from None
+        more = "@" in parts.netloc or parts.fragment or (parts.query and not query)
+        if not usable or more or re.search(r"[\s\\\"'`<>]", value):
             raise refuse(expected)
         return value
 
@@ -248,18 +271,18 @@ def _parameter_template(value: str) -> str:
 
 Plain = Annotated[str, AfterValidator(_plain)]
 ParameterTemplate = Annotated[str, AfterValidator(_parameter_template)]
-AccountId = Annotated[str, _matching(r"[0-9]{12}", "the 12 digits of an AWS account, in quotes")]
+AccountId = Annotated[str, matching(r"[0-9]{12}", "the 12 digits of an AWS account, in quotes")]
 _ORGANIZATIONS = r"arn:aws[a-z-]*:organizations::[0-9]{12}"
 OrganizationArn = Annotated[
     str,
-    _matching(
+    matching(
         rf"{_ORGANIZATIONS}:organization/o-[a-z0-9]{{10,32}}",
         "the ARN of an organization (arn:aws:organizations::123456789012:organization/o-...)",
     ),
 ]
 UnitArn = Annotated[
     str,
-    _matching(
+    matching(
         rf"{_ORGANIZATIONS}:ou/o-[a-z0-9]{{10,32}}/ou-[0-9a-z]{{4,32}}-[0-9a-z]{{8,32}}",
         "the ARN of an organizational unit (arn:aws:organizations::123456789012:ou/o-.../ou-...)",
     ),
@@ -273,54 +296,54 @@ SignatureTemplate = Annotated[str, AfterValidator(_signature_template)]
 ProxyUrl = Annotated[str, AfterValidator(_proxy_url)]
 Fingerprint = Annotated[str, AfterValidator(_fingerprint)]
 FilePath = Annotated[str, AfterValidator(_file_path)]
-ItemName = Annotated[str, _matching(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", 'the name of an item such as "disk1.img"')]
+ItemName = Annotated[str, matching(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", 'the name of an item such as "disk1.img"')]
 # Suites hold no dash and no part of a build name begins with a digit, so that two jobs never share an id
 # ("a-b" + "c" and "a" + "b-c").
-Suite = Annotated[str, _matching(r"[a-z0-9][a-z0-9.]{0,31}", "lower-case letters, digits and dots (no dash)")]
+Suite = Annotated[str, matching(r"[a-z0-9][a-z0-9.]{0,31}", "lower-case letters, digits and dots (no dash)")]
 BuildName = Annotated[
     str,
-    _matching(
+    matching(
         r"(?=.{1,32}\Z)[a-z][a-z0-9]*(-[a-z][a-z0-9]*)*",
         "lower-case letters and digits; a dash may separate parts that begin with a letter",
     ),
 ]
 _LABEL = r"[a-z0-9][a-z0-9.-]{0,31}"
 _A_LABEL = 'a label such as "release", "daily" or "beta2"'
-Label = Annotated[str, _matching(_LABEL, _A_LABEL)]
-Version = Annotated[str, _matching(r"[0-9A-Za-z][0-9A-Za-z._-]{0,31}", 'a version in quotes, such as "10.04"')]
+Label = Annotated[str, matching(_LABEL, _A_LABEL)]
+Version = Annotated[str, matching(r"[0-9A-Za-z][0-9A-Za-z._-]{0,31}", 'a version in quotes, such as "10.04"')]
 ImageId = Annotated[
     str,
-    _matching(
+    matching(
         r"ami-([0-9a-f]{8}|[0-9a-f]{17})|ssm:/[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*",
         "an AMI id (ami- and 8 or 17 hex digits) or ssm:/parameter/name",
     ),
 ]
-KernelId = Annotated[str, _matching(r"aki-([0-9a-f]{8}|[0-9a-f]{17})", "a kernel id (aki- and 8 or 17 hex digits)")]
-RamdiskId = Annotated[str, _matching(r"ari-([0-9a-f]{8}|[0-9a-f]{17})", "a ramdisk id (ari- and 8 or 17 hex digits)")]
+KernelId = Annotated[str, matching(r"aki-([0-9a-f]{8}|[0-9a-f]{17})", "a kernel id (aki- and 8 or 17 hex digits)")]
+RamdiskId = Annotated[str, matching(r"ari-([0-9a-f]{8}|[0-9a-f]{17})", "a ramdisk id (ari- and 8 or 17 hex digits)")]
 SubnetId = Annotated[
-    str, _matching(r"subnet-([0-9a-f]{8}|[0-9a-f]{17})", "a subnet id (subnet- and 8 or 17 hex digits)")
+    str, matching(r"subnet-([0-9a-f]{8}|[0-9a-f]{17})", "a subnet id (subnet- and 8 or 17 hex digits)")
 ]
 SecurityGroupId = Annotated[
-    str, _matching(r"sg-([0-9a-f]{8}|[0-9a-f]{17})", "a security group id (sg- and 8 or 17 hex digits)")
+    str, matching(r"sg-([0-9a-f]{8}|[0-9a-f]{17})", "a security group id (sg- and 8 or 17 hex digits)")
 ]
-Zone = Annotated[str, _matching(r"[a-z0-9-]{2,40}", 'an availability zone such as "us-east-1a"')]
-InstanceType = Annotated[str, _matching(r"[a-z0-9-]{1,20}\.[a-z0-9-]{1,20}", 'an instance type such as "t3.medium"')]
-Login = Annotated[str, _matching(r"[a-z_][a-z0-9_-]{0,31}", "a login name")]
-ProfileName = Annotated[str, _matching(r"[A-Za-z0-9+=,.@_-]{1,128}", "the name of an instance profile (no ARN)")]
+Zone = Annotated[str, matching(r"[a-z0-9-]{2,40}", 'an availability zone such as "us-east-1a"')]
+InstanceType = Annotated[str, matching(r"[a-z0-9-]{1,20}\.[a-z0-9-]{1,20}", 'an instance type such as "t3.medium"')]
+Login = Annotated[str, matching(r"[a-z_][a-z0-9_-]{0,31}", "a login name")]
+ProfileName = Annotated[str, matching(r"[A-Za-z0-9+=,.@_-]{1,128}", "the name of an instance profile (no ARN)")]
 KmsKey = Annotated[
     str,
-    _matching(
+    matching(
         r"(mrk-[0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|alias/[A-Za-z0-9/_-]{1,250}"
         r"|arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:(key|alias)/[A-Za-z0-9/_-]{1,250})",
         "a KMS key: its id, its ARN, or alias/name",
     ),
 ]
 Cidr = Annotated[str, AfterValidator(_network)]
-Sha256 = Annotated[str, _matching(r"[0-9a-f]{64}", "64 lower-case hex digits")]
+Sha256 = Annotated[str, matching(r"[0-9a-f]{64}", "64 lower-case hex digits")]
 Device = Annotated[
-    str, _matching(r"/dev/(sd[a-z]([1-9]|1[0-5])?|xvd[a-z]{1,2}([1-9]|1[0-5])?)", 'a device such as "/dev/sda1"')
+    str, matching(r"/dev/(sd[a-z]([1-9]|1[0-5])?|xvd[a-z]{1,2}([1-9]|1[0-5])?)", 'a device such as "/dev/sda1"')
 ]
-EphemeralName = Annotated[str, _matching(r"ephemeral([0-9]|1[0-9]|2[0-3])", "ephemeral0 to ephemeral23")]
+EphemeralName = Annotated[str, matching(r"ephemeral([0-9]|1[0-9]|2[0-3])", "ephemeral0 to ephemeral23")]
 TagKey = Annotated[str, AfterValidator(_tag_key)]
 TagValue = Annotated[str, AfterValidator(_tag_value)]
 StoreUrl = Annotated[SecretStr, AfterValidator(_store_url)]

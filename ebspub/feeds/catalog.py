@@ -16,7 +16,9 @@ from typing import Literal
 
 Stream = Literal["released", "daily"]
 STREAMS: tuple[Stream, ...] = ("released", "daily")
-#: What query data calls the root of an AMI whose root volume has this type.
+#: What query data calls the root of an AMI whose root volume has this type. The format knows `instance-store`, `ebs`,
+#: `ebs-ssd` and `ebs-io1`, and readers compare: who asks for `ebs-ssd` would not find a word of its own for gp3, an SSD
+#: as gp2 is, nor would item keys of simplestreams have letters for it. The type itself is in images.json.
 ROOT_STORE: Mapping[str, str] = MappingProxyType(
     {
         "standard": "ebs",

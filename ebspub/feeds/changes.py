@@ -20,11 +20,13 @@ _ATOM = "http://www.w3.org/2005/Atom"
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
-def render(catalog: Catalog, *, origin: str = "ebspub", title: str = "New images", url: str = "") -> dict[str, bytes]:
+def render(
+    catalog: Catalog, *, origin: str = "ebspub", title: str = "New images", url: str = "", rows: bool = True
+) -> dict[str, bytes]:
     """Return the feed. Of others' rows it says nothing: nobody knows when they came.
 
     ``origin`` makes its ids its own: letters, digits, dots and dashes, such as the publisher's host. ``url`` is where
-    the folder of feeds is served, if it is.
+    the folder of feeds is served, if it is; with ``rows`` there are files of query data to link to.
     """
     ET.register_namespace("", _ATOM)
     builds: dict[tuple[str, str, str], list[Image]] = {}
@@ -41,7 +43,7 @@ def render(catalog: Catalog, *, origin: str = "ebspub", title: str = "New images
     if url:
         _link(feed, "self", f"{url.rstrip('/')}/{PATH}", "application/atom+xml")
     for images in sorted(builds.values(), key=_newest_first, reverse=True)[:LIMIT]:
-        _entry(feed, images, origin, url)
+        _entry(feed, images, origin, url if rows else "")
     ET.indent(feed, space=" ")
     return {PATH: b'<?xml version="1.0" encoding="utf-8"?>\n' + ET.tostring(feed, encoding="utf-8") + b"\n"}
 

@@ -40,11 +40,15 @@ RENDERERS: Mapping[str, Renderer] = MappingProxyType(
         "query": lambda catalog, options: query.render(catalog, options.columns),
         "streams": lambda catalog, options: streams.render(catalog, options.names),
         "locator": lambda catalog, options: locator.render(
-            catalog, title=options.title, every_serial=options.every_serial
+            catalog, title=options.title, every_serial=options.every_serial, formats=options.formats
         ),
         "plain": lambda catalog, _options: plain.render(catalog),
         "changes": lambda catalog, options: changes.render(
-            catalog, origin=options.origin, title=f"{options.title}: new images", url=options.url
+            catalog,
+            origin=options.origin,
+            title=f"{options.title}: new images",
+            url=options.url,
+            rows="query" in options.formats,
         ),
     }
 )
@@ -92,14 +96,20 @@ def stale(folder: Path, catalog: Catalog, options: Options | None = None, key: s
     there = files.read(folder, _is_read)
     rendering = _rendered(there, catalog, options)
     broken = signing.broken(rendering, key, there) if key is not None else []
-    signatures = [path for path in there if key is not None and signing.is_signed(path)]
+    # Of those that hold the bytes are not known beforehand; of what is not rendered any more they go.
+    signatures = signing.signatures(rendering) if key is not None else []
     return sorted({*broken, *files.differing(folder, rendering, spared=signatures)})
 
 
 def _is_read(path: str) -> bool:
-    return query.is_query(path) or signing.is_signed(path)
+    return query.is_query(path) or signing.is_signed(path) or path == files.LIST
 
 
 def _rendered(there: dict[str, bytes], catalog: Catalog, options: Options | None) -> dict[str, bytes]:
     rows = {path: content for path, content in there.items() if query.is_query(path)}
-    return render(query.keep(catalog, rows, suites.versions(catalog.images)), options)
+    rendering = render(query.keep(catalog, rows, suites.versions(catalog.images)), options)
+    if options is not None and "query" not in options.formats:
+        # What held nothing but rows of ours goes with them.
+        ours = files.listed(there.get(files.LIST, b""))
+        return {path: content for path, content in rendering.items() if content or path not in ours or not rows[path]}
+    return rendering

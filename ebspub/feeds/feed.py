@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -20,11 +21,13 @@ from ebspub.feeds.catalog import Image
 from ebspub.source import web
 from ebspub.source.fetch import fetch
 from ebspub.source.look import is_local, path_of
-from ebspub.source.signature import is_clear_signed, verify
+from ebspub.source.signature import SignatureError, is_clear_signed, verify
 
 #: Largest document, in bytes: Ubuntu's of all AMIs has less than 20 MiB.
 LIMIT = 256 * 1024 * 1024
 _SECONDS = 300.0
+#: How often a document and its detached signature that do not fit are fetched again, if they are others then.
+_TRIES = 3
 _PLAIN = re.compile(r"[ -~]*")
 _PATH = re.compile(r"[A-Za-z0-9_.:+~@=,-]+(/[A-Za-z0-9_.:+~@=,-]+)*")
 _AMI = re.compile(r"ami-[0-9a-f]{1,32}")
@@ -74,7 +77,22 @@ class _Reader:
             return content
         if not url.endswith((".json", ".sjson")):
             return content
-        signature = None if clear else self._read(f"{url}.gpg")
+        if clear:
+            return self._proved(url, content, None)
+        signature = self._read(f"{url}.gpg")
+        for _ in range(_TRIES):
+            try:
+                return self._proved(url, content, signature)
+            except SignatureError:
+                # One of them may be of a version that took the other's place in between.
+                before = content, signature
+                content, signature = self._read(url), self._read(f"{url}.gpg")
+                if (content, signature) == before:
+                    raise
+        return self._proved(url, content, signature)
+
+    def _proved(self, url: str, content: bytes, signature: bytes | None) -> bytes:
+        assert self._keyring is not None
         return verify(
             content, signature, keyring=self._keyring, fingerprint=self._fingerprint, origin=web.shown(url)
         ).content
@@ -176,9 +194,23 @@ def _own(document: Mapping[str, Any]) -> Iterator[Image]:
     listed = document.get("images")
     for each in listed if isinstance(listed, list) else ():
         facts = _texts(_as_table(each))
-        image = Image(**{name: facts.get(name, "") for name in names})  # type: ignore[arg-type]
+        image = Image(
+            **{name: facts.get(name, "") for name in names},
+            created=_time(facts.get("created", "")),
+            released=_time(facts.get("released", "")),
+        )
         if _sane(image):
             yield image
+
+
+def _time(text: str) -> float | None:
+    """Return a time of RFC 3339 in seconds since the epoch; what is none, or of no year of ours, is not known."""
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    known = found.tzinfo is not None and 1970 < found.year < 9999
+    return found.timestamp() if known else None
 
 
 def _texts(table: Mapping[str, Any]) -> dict[str, str]:

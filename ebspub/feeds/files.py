@@ -1,22 +1,26 @@
 """Write a rendering into a folder that others read at the same time, or have served by a web server.
 
 Every file is replaced by a rename, so that a reader has the old one or the new one, never half. What others are named
-by comes last: a file is there before the index that names it, and goes after the index that named it. A file that is as
-it should be is not touched. A process that dies in between leaves a folder that readers can use, and the next one ends
-its work. Two at once wait for one another.
+by comes last: a file is there before the index that names it, and goes after the index that named it. A detached
+signature (``X.gpg``) takes its place right after ``X``, and both are written out beforehand, so that they differ for a
+moment only. A file that is as it should be is not touched. A process that dies in between leaves a folder that readers
+can use, and the next one ends its work. Two at once wait for one another.
 
-``.ebspub-files`` in the folder lists what was written there, for only that is ever removed.
+``.ebspub-files`` in the folder lists what was written there, for only that is ever removed; ``.ebspub-copied-...`` what
+was copied from it to one place, for the same reason.
 """
 
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path, PurePosixPath
 
 from ebspub.errors import EbspubError
@@ -24,6 +28,7 @@ from ebspub.errors import EbspubError
 LIST = ".ebspub-files"
 _LOCK = ".ebspub-lock"
 _COPYING = ".ebspub-copying"
+_COPIED = ".ebspub-copied-"
 _TEMPORARY = ".ebspub-new"
 _MODE, _FOLDER_MODE = 0o644, 0o755
 #: What names others, in the order in which it is written, after everything else: files of products name nothing but
@@ -158,6 +163,23 @@ def copying(folder: Path) -> Iterator[None]:
         ) from error
 
 
+def copied(folder: Path, destination: str) -> set[str]:
+    """Return the files that were copied to ``destination``, as :func:`remember` had it. Raises :class:`FilesError`."""
+    with _reading(folder):
+        file = _copied(folder, destination)
+        return listed(file.read_bytes()) if file.is_file() else set()
+
+
+def remember(folder: Path, destination: str, paths: Iterable[str]) -> None:
+    """Write down the files that are, or will be, at ``destination``; under :func:`copying`. Raises OSError."""
+    _replace({_copied(folder, destination): listing(paths)})
+
+
+def _copied(folder: Path, destination: str) -> Path:
+    # The folder is served, and where it is copied to may be nobody's business.
+    return folder / f"{_COPIED}{hashlib.sha256(destination.encode()).hexdigest()[:16]}"
+
+
 def _before(folder: Path) -> set[str]:
     """Return what an earlier rendering wrote."""
     return listed((folder / LIST).read_bytes()) if (folder / LIST).is_file() else set()
@@ -180,17 +202,18 @@ def _write(rendering: Mapping[str, bytes], folder: Path, reach: Callable[[str], 
     new = [path for path in in_order(rendering) if not _holds(folder / path, rendering[path])]
     if new or gone:
         # Before anything is there that it does not list; after everything is gone that it did.
-        _replace(folder / LIST, listing(before | rendering.keys()))
+        _replace({folder / LIST: listing(before | rendering.keys())})
     reach("listed")
-    for path in new:
-        _replace(folder / path, rendering[path])
-        reach(f"wrote {path}")
+    for some in _together(new):
+        _replace({folder / path: rendering[path] for path in some})
+        for path in some:
+            reach(f"wrote {path}")
     for path in gone:
         (folder / path).unlink()
         reach(f"removed {path}")
         _prune(folder, path)
     if not _holds(folder / LIST, listing(rendering)):
-        _replace(folder / LIST, listing(rendering))
+        _replace({folder / LIST: listing(rendering)})
     return Written(tuple(new), tuple(gone), len(rendering) - len(new))
 
 
@@ -201,8 +224,23 @@ def _holds(file: Path, content: bytes) -> bool:
         return False
 
 
-def _replace(file: Path, content: bytes) -> None:
-    """Put ``content`` in the place of ``file``, whole or not at all, whatever dies in between."""
+def _together(paths: Iterable[str]) -> Iterator[list[str]]:
+    """Yield what is to take its place at once: a file, with its detached signature where that comes next."""
+    for _, some in groupby(paths, key=lambda path: path.removesuffix(".gpg")):
+        yield list(some)
+
+
+def _replace(contents: Mapping[Path, bytes]) -> None:
+    """Put each content in the place of its file, whole or not at all, whatever dies in between; in this order."""
+    ready = [(_written(file, content), file) for file, content in contents.items()]
+    for new, file in ready:
+        new.replace(file)
+    for folder in {file.parent for file in contents}:
+        _sync(folder)
+
+
+def _written(file: Path, content: bytes) -> Path:
+    """Return a file beside ``file`` that has ``content``, on the disk."""
     _make(file.parent)
     new = file.with_name(f".{file.name}{_TEMPORARY}")
     with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, _MODE), "wb") as out:
@@ -211,8 +249,7 @@ def _replace(file: Path, content: bytes) -> None:
         out.write(content)
         out.flush()
         os.fsync(out.fileno())
-    new.replace(file)
-    _sync(file.parent)
+    return new
 
 
 def _make(folder: Path) -> None:

@@ -11,23 +11,35 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from functools import lru_cache
 from importlib import resources
 
-from ebspub.feeds import places, suites
+from ebspub.feeds import changes, places, plain, suites
 from ebspub.feeds.catalog import Catalog, Image, newest, serial_key
 
 ROOT = "locator/ec2"
 TABLE = f"{ROOT}/releasesTable"
 PAGE = f"{ROOT}/index.html"
 _RESOURCES = {"locator.css": f"{ROOT}/locator.css", "locator.js": f"{ROOT}/locator.js"}
+#: What else programs may read, by format: links to what lies in the folder above.
+_BESIDE = {
+    "plain": (f'<a href="../../{plain.JSON}">JSON</a>', f'<a href="../../{plain.CSV}">CSV</a>'),
+    "changes": (f'<a href="../../{changes.PATH}">new builds</a> as a feed',),
+}
 Row = tuple[str, ...]
 
 
-def render(catalog: Catalog, *, title: str = "EC2 image locator", every_serial: bool = False) -> dict[str, bytes]:
+def render(
+    catalog: Catalog,
+    *,
+    title: str = "EC2 image locator",
+    every_serial: bool = False,
+    formats: Collection[str] = ("plain", "changes"),
+) -> dict[str, bytes]:
     """Return table and page by path, of what is released; ``every_serial``: of older ones, too, not of the newest only.
 
-    ``title`` is the heading of the page.
+    ``title`` is the heading of the page, which links to those of ``formats`` that programs read, and to no other.
     """
     images = catalog.every
     if not images and not catalog.withdrawn:
@@ -36,7 +48,10 @@ def render(catalog: Catalog, *, title: str = "EC2 image locator", every_serial: 
     shown = _in_order(released if every_serial else newest(released))
     rows = [row(each) for each in shown]
     table = ",\n".join(map(_line, rows, shown))
-    page = _resource("locator.html").decode().replace("{{title}}", html.escape(title))
+    beside = [link for name, links in _BESIDE.items() if name in formats for link in links]
+    page = _resource("locator.html").decode()
+    page = page.replace("{{beside}}", ",\n".join(['<a href="releasesTable">releasesTable</a>', *beside]))
+    page = page.replace("{{title}}", html.escape(title))
     return {
         TABLE: f'{{"aaData":[\n{table}\n]}}\n'.encode(),
         PAGE: page.encode(),
@@ -69,6 +84,7 @@ def _in_order(images: Iterable[Image]) -> list[Image]:
     return placed
 
 
+@lru_cache(maxsize=256)
 def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split(".") if part.isdigit())
 
@@ -77,7 +93,13 @@ def _line(cells: Row, image: Image) -> str:
     """Return an AMI's row of the table."""
     kernel = image.aki or ("hvm" if image.virtualization == "hvm" else "")
     # Readers put the cells into pages as they are: one of them is a link.
-    return json.dumps([*map(html.escape, cells[:6]), _link(image), html.escape(kernel), html.escape(image.ami)])
+    return json.dumps([*map(_escaped, cells[:6]), _link(image), _escaped(kernel), html.escape(image.ami)])
+
+
+@lru_cache(maxsize=4096)
+def _escaped(cell: str) -> str:
+    # Most cells are in many rows.
+    return html.escape(cell)
 
 
 def _link(image: Image) -> str:

@@ -59,9 +59,14 @@ def _resolver() -> EndpointResolver:
 
 def launch(image: Image) -> str:
     """Return the URL of the console that launches an AMI; empty where the partition's is not public."""
-    host = _CONSOLES.get(partition(image))
-    region, ami = quote(image.region, safe=""), quote(image.ami, safe="")
-    return f"https://{host}/ec2/home?region={region}#launchAmi={ami}" if host else ""
+    console = _console(partition(image), image.region)
+    return console + quote(image.ami, safe="") if console else ""
+
+
+@cache
+def _console(partition: str, region: str) -> str:
+    host = _CONSOLES.get(partition)
+    return f"https://{host}/ec2/home?region={quote(region, safe='')}#launchAmi=" if host else ""
 
 
 @cache

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from functools import lru_cache
+from operator import attrgetter
 
 from ebspub.clock import isoformat
 from ebspub.feeds import places, suites
@@ -38,14 +39,18 @@ COLUMNS = (
     "released",
 )
 
+#: A spreadsheet takes what begins with one of these for a formula.
+_FORMULA = "=+-@\t\r"
 
+#: Of all columns at once, for there are many rows.
+_VALUES = attrgetter(*COLUMNS)
 #: Made once: making one costs more than a row.
 _ENCODER = json.JSONEncoder(separators=(",", ":"))
 
 
 def row(image: Image) -> dict[str, str | None]:
     """Return what is known of an AMI by column. What is absent or not known is None; times are RFC 3339 (UTC)."""
-    found = {name: getattr(image, name) or None for name in COLUMNS}
+    found = {name: value or None for name, value in zip(COLUMNS, _VALUES(image), strict=True)}
     found["partition"] = places.partition(image)
     found["version"] = suites.of(image).version or None
     found["created"] = None if image.created is None else _time(image.created)
@@ -55,23 +60,18 @@ def row(image: Image) -> dict[str, str | None]:
 
 def render(catalog: Catalog) -> dict[str, bytes]:
     """Return the two files: ours and what others published, in the order of query data, one image a line."""
-    rows = [row(each) for each in catalog.every]
-    if not rows and not catalog.withdrawn:
+    if not catalog.every and not catalog.withdrawn:
         return {}
-    lines = ",\n".join(map(_ENCODER.encode, rows))
-    document = f'{{"format":{json.dumps(FORMAT)},"images":[\n{lines}\n]}}\n'
+    lines = []
     table = io.StringIO(newline="")
     writer = csv.writer(table, lineterminator="\r\n")  # RFC 4180
     writer.writerow(COLUMNS)
-    writer.writerows([_cell(value) for value in each.values()] for each in rows)
+    for image in catalog.every:
+        found = row(image)
+        lines.append(_ENCODER.encode(found))
+        writer.writerow([f"'{cell}" if cell and cell[0] in _FORMULA else cell for cell in found.values()])
+    document = "".join([f'{{"format":{json.dumps(FORMAT)},"images":[\n', ",\n".join(lines), "\n]}\n"])
     return {JSON: document.encode(), CSV: table.getvalue().encode()}
-
-
-def _cell(value: str | None) -> str:
-    """Return a cell that no spreadsheet takes for a formula."""
-    if not value:
-        return ""
-    return f"'{value}" if value[0] in "=+-@\t\r" else value
 
 
 @lru_cache(maxsize=4096)

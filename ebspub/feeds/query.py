@@ -18,6 +18,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from types import MappingProxyType
 
 from ebspub.feeds import lines
@@ -31,12 +32,14 @@ LUCID_ERA: Mapping[str, int] = MappingProxyType({"lucid": 10})
 _PATH = re.compile(rf"{ROOT}/([^/.][^/]*)/([^/.][^/]*)/(released|daily)(-dl)?(\.current)?\.txt")
 _LATEST = re.compile(rf"{ROOT}/(released|daily)\.latest\.txt")
 _WIDE, _NARROW = 11, 10
+_COLUMNS = attrgetter(
+    *("suite", "build", "label", "serial", "root_store", "arch", "region", "ami", "aki", "ari", "virtualization")
+)
 
 
 def row(image: Image, columns: int = _WIDE) -> bytes:
     """Return the row of an AMI, without its line end."""
-    names = ("suite", "build", "label", "serial", "root_store", "arch", "region", "ami", "aki", "ari", "virtualization")
-    return lines.joined([getattr(image, name) for name in names[:columns]])
+    return lines.joined(_COLUMNS(image)[:columns])
 
 
 def parse(line: bytes) -> Image | None:

@@ -3,6 +3,11 @@
 Of every ``X.json`` there is ``X.json.gpg`` (detached, armoured) and ``X.sjson`` (clear-signed). Inside a signed index
 every path leads to the signed file. A signature says when it was made, so what was signed before is taken again as long
 as it still proves the same content by the same key: an unchanged catalogue gives identical bytes.
+
+An ``X.sjson`` is whole in itself, and readers that check take it: sstream-query and juju look at no ``.gpg``. It is for
+who fetches ``X.json`` and ``X.json.gpg``, one after the other, and may get them of two versions if they are replaced in
+between. It is seldom where the document is replaced first and the signature right after it, which is the order in which
+they are fetched; it cannot be excluded. Such a reader has to fetch both again, as :mod:`ebspub.feeds.feed` does.
 """
 
 from __future__ import annotations
@@ -12,7 +17,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -55,10 +60,15 @@ def sign(
         signer = _Signer(key, Path(folder))
         signed = {}
         for path, content in documents.items():
-            beside, inline = f"{path}.gpg", f"{path.removesuffix('.json')}.sjson"
+            beside, inline = _signed(path)
             signed[beside] = signer.detached(content, before.get(beside), path)
             signed[inline] = signer.clear(_leading_to_signed(content), before.get(inline), path)
     return {**rendering, **signed}
+
+
+def signatures(rendering: Iterable[str]) -> list[str]:
+    """Return the paths that :func:`sign` adds to those of a rendering."""
+    return [made for path in rendering if _is_document(path) for made in _signed(path)]
 
 
 def broken(rendering: Mapping[str, bytes], key: Key, before: Mapping[str, bytes]) -> list[str]:
@@ -72,7 +82,7 @@ def broken(rendering: Mapping[str, bytes], key: Key, before: Mapping[str, bytes]
         with tempfile.TemporaryDirectory(prefix="ebspub-sign-") as folder:
             signer = _Signer(key, Path(folder))
             for path, content in documents.items():
-                beside, inline = f"{path}.gpg", f"{path.removesuffix('.json')}.sjson"
+                beside, inline = _signed(path)
                 found += [] if signer.detached_holds(content, before.get(beside), path) else [beside]
                 found += [] if signer.clear_holds(_leading_to_signed(content), before.get(inline), path) else [inline]
     return found
@@ -101,6 +111,11 @@ def is_signed(path: str) -> bool:
 
 def _is_document(path: str) -> bool:
     return path.startswith(f"{streams.ROOT}/") and path.endswith(".json")
+
+
+def _signed(path: str) -> tuple[str, str]:
+    """Return the paths of a document's detached signature, and of the document that carries its own."""
+    return f"{path}.gpg", f"{path.removesuffix('.json')}.sjson"
 
 
 def _leading_to_signed(content: bytes) -> bytes:

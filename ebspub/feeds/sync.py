@@ -1,24 +1,21 @@
-"""Bring a rendering, or the folder of one, to where it is served: a bucket of S3, or another machine by rsync.
+"""Bring a rendering to a bucket of S3, from where it is served; :mod:`ebspub.feeds.rsync` to another machine.
 
 In the order of :mod:`ebspub.feeds.files`: what is named before what names it, removals last and the other way round.
-Both replace a file as a whole.
+An object is replaced as a whole.
 """
 
 from __future__ import annotations
 
 import hashlib
 import posixpath
-import subprocess
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from ebspub.errors import EbspubError
-from ebspub.feeds.files import LIST, Written, in_order, listed, listing, rank
+from ebspub.feeds.files import LIST, Written, in_order, listed, listing
 
 _TYPES = {
     ".txt": "text/plain; charset=utf-8",
@@ -33,7 +30,6 @@ _TYPES = {
 }
 #: Every file is replaced in its place: what is cached for long would not fit what an index, cached anew, says of it.
 CACHE = "public, max-age=60"
-_SECONDS = 3600.0
 
 
 class SyncError(EbspubError):
@@ -59,11 +55,13 @@ def to_s3(rendering: Mapping[str, bytes], client: Any, bucket: str, prefix: str 
 
 
 def stale_in_s3(rendering: Mapping[str, bytes], client: Any, bucket: str, prefix: str = "") -> list[str]:
-    """Return the paths of ``rendering`` whose objects are others, or missing. Raises :class:`SyncError`."""
+    """Return the paths whose objects :func:`to_s3` would put or delete. Raises :class:`SyncError`."""
     root = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
     with _calling(bucket, root):
         tags = _tags(client, bucket, root)
-    return [path for path in in_order(rendering) if tags.get(path) != _digest(rendering[path])]
+        gone = _before(client, bucket, root, tags) - rendering.keys()
+    new = [path for path in in_order(rendering) if tags.get(path) != _digest(rendering[path])]
+    return [*new, *(path for path in in_order(gone) if path in tags)]
 
 
 @contextmanager
@@ -84,11 +82,14 @@ def _tags(client: Any, bucket: str, root: str) -> dict[str, str]:
     return {each["Key"].removeprefix(root): each["ETag"].strip('"') for each in there}
 
 
+def _before(client: Any, bucket: str, root: str, tags: Mapping[str, str]) -> set[str]:
+    """Return what an earlier rendering brought, as far as it is listed there."""
+    return listed(client.get_object(Bucket=bucket, Key=root + LIST)["Body"].read()) if LIST in tags else set()
+
+
 def _to_s3(rendering: Mapping[str, bytes], client: Any, bucket: str, root: str, cache: str) -> Written:
     tags = _tags(client, bucket, root)
-    before: set[str] = set()
-    if LIST in tags:
-        before = listed(client.get_object(Bucket=bucket, Key=root + LIST)["Body"].read())
+    before = _before(client, bucket, root, tags)
 
     def put(path: str, content: bytes) -> None:
         client.put_object(
@@ -112,34 +113,3 @@ def _to_s3(rendering: Mapping[str, bytes], client: Any, bucket: str, root: str, 
 def _digest(content: bytes) -> str:
     """Return what S3 tags an object with that was put in one piece."""
     return hashlib.md5(content, usedforsecurity=False).hexdigest()
-
-
-def by_rsync(folder: Path, paths: Iterable[str], destination: str, *, delete: bool = False) -> None:
-    """Bring the files ``paths`` of ``folder`` to ``destination``, as rsync takes it: ``HOST:/path/``.
-
-    ``delete``: whatever else is there is removed, last, for it is a copy of the folder and nothing else. Raises
-    :class:`SyncError`.
-    """
-    kept = sorted(paths, key=lambda path: (rank(path), path))
-    base = ["--times", "--perms", "--omit-dir-times"]
-    for _, some in groupby(kept, key=rank):
-        _rsync([*base, "--from0", "--files-from=-"], folder, destination, "\0".join(some))
-    if delete:
-        _rsync([*base, "--recursive", "--delete-after", "--exclude=.ebspub-*"], folder, destination, "")
-
-
-def _rsync(options: list[str], folder: Path, destination: str, names: str) -> None:
-    command = ["rsync", *options, "--", f"{folder}/", destination]
-    try:
-        done = subprocess.run(
-            command, input=names, capture_output=True, text=True, errors="replace", check=False, timeout=_SECONDS
-        )
-    except FileNotFoundError as error:
-        raise SyncError("rsync is not installed", todo="Install it: apt-get install rsync.") from error
-    except subprocess.TimeoutExpired as error:
-        raise SyncError(f"{destination}: rsync did not end within {_SECONDS:g} s", todo="Try again.") from error
-    if done.returncode != 0:
-        raise SyncError(
-            f"{destination}: rsync ended with exit status {done.returncode}: {done.stderr.strip()[:500]}",
-            todo="Try again: what is there is whole, and no index names what is missing.",
-        )

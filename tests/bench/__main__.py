@@ -1,4 +1,6 @@
-"""Measure the three methods: `python -m tests.bench --help`. Needs root, loop devices, and what `make bench` installs.
+"""Measure the three methods, and the feeds: `python -m tests.bench --help`.
+
+Needs root, loop devices, and what `make bench` installs.
 
 Every round measures everything once, one after the other, so that a machine that changes its pace does so for all.
 A target that is missed is printed as such; the exit status is that of the benchmark itself, not of its figures.
@@ -17,7 +19,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ebspub.demo.image import serve
-from tests.bench import report
+from tests.bench import feeds, report
 from tests.bench.artefacts import MIB, Artefacts, large, made
 from tests.bench.builder import OnBuilder
 from tests.bench.meter import Meter, Taken, metering, settle
@@ -51,14 +53,17 @@ def main(arguments: Sequence[str]) -> int:
                 found = Publishing(meter, Artefacts(image.parent, 0, 0), f"{url}/{image.parent.name}", work)
                 told = found.direct(image.name, wanted.memory, Artefacts(image.parent, 0, 0).sha256(image.name))
                 memory = report.Ratio("memory", told.rss, report.MEMORY)
+        settle()
+        timed = feeds.measured(wanted.rounds, wanted.feeds) if wanted.feeds else []
     finally:
         shutil.rmtree(work)
     data = dict.fromkeys(artefacts.disks, artefacts.disk_data) | {artefacts.tarball: artefacts.filesystem_data}
     rows = report.judge(rounds, data)
     machine["load_at_last"] = os.getloadavg()[0]
-    text = f"{report.about(machine)}\n\n{report.table(rounds, rows, memory)}"
+    text = f"{report.about(machine)}\n\n{report.table(rounds, rows, memory, timed)}"
     wanted.output.with_suffix(".rst").write_text(text)
-    wanted.output.with_suffix(".json").write_text(json.dumps(report.document(rounds, rows, machine, memory), indent=1))
+    whole = report.document(rounds, rows, machine, memory, timed)
+    wanted.output.with_suffix(".json").write_text(json.dumps(whole, indent=1))
     sys.stdout.write(text)
     if wanted.readme is not None:
         wanted.readme.write_text(report.spliced(wanted.readme.read_text(), text))
@@ -71,6 +76,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--size", type=int, default=1434, metavar="MIB", help="the image (default: 1434, 1.4 GiB)")
     parser.add_argument("--data", type=int, default=280, metavar="MB", help="what its files hold (default: 280)")
     parser.add_argument("--memory", type=int, default=10, metavar="GIB", help="image for the memory; 0: not measured")
+    parser.add_argument("--feeds", type=int, default=100_000, metavar="AMIS", help="most in feeds; 0: not measured")
     parser.add_argument("--forms", nargs="+", default=Artefacts.disks, choices=Artefacts.disks, metavar="NAME",
                         help=f"of the whole disk: {', '.join(Artefacts.disks)}")  # fmt: skip
     parser.add_argument("--folder", type=Path, default=_CACHE / "bench", help="for images and devices")

@@ -21,6 +21,8 @@ SLOWEST: Mapping[str, float] = {"disk": 1.15, "direct": 1.15}
 LITERAL: Mapping[str, float] = {"disk": 3.0, "filesystem": 1.5}
 WRITTEN = 1.02
 MEMORY = 200 * MIB
+#: Of the feeds: AMIs, and less than so many seconds.
+FEEDS: Mapping[str, tuple[int, float]] = {"rendered": (100_000, 5.0), "page loaded": (20_000, 1.0)}
 #: What is told of the tools; the first line that each prints.
 _TOOLS = (
     *(("pigz", "--version"), ("igzip", "--version"), ("xz", "--version"), ("zstd", "--version")),
@@ -96,6 +98,21 @@ class Row:
         return next((each for each in self.ratios if each.what == what), None)
 
 
+@dataclass(frozen=True)
+class Timed:
+    """Seconds of something with feeds of ``rows`` AMIs, beside its target."""
+
+    what: str
+    rows: int
+    seconds: float
+    target: float
+
+    @property
+    def met(self) -> bool:
+        """Whether it took less than it may."""
+        return self.seconds < self.target
+
+
 def judge(rounds: Rounds, data: Mapping[str, int]) -> list[Row]:
     """Return a row for each method and artefact. ``data``: bytes of data in each artefact's image."""
     return [
@@ -125,7 +142,7 @@ def _row(rounds: Rounds, name: str, data: Mapping[str, int]) -> Row:
     )
 
 
-def table(rounds: Rounds, rows: Sequence[Row], memory: Ratio | None) -> str:
+def table(rounds: Rounds, rows: Sequence[Row], memory: Ratio | None, feeds: Sequence[Timed] = ()) -> str:
     """Return the tables of the README."""
     parts = [
         (name, f"{rounds.seconds(name):.2f}", _number(rounds.cpu(name)))
@@ -154,7 +171,21 @@ def table(rounds: Rounds, rows: Sequence[Row], memory: Ratio | None) -> str:
         word = "less than" if memory.met else "MISSED, less than"
         found = f"{memory.value / MIB:.0f} MiB ({word} {memory.target / MIB:.0f} MiB)"
         text += f"\nMost memory of the publisher, `direct`, an image of 10 GiB: {found}.\n"
-    return text
+    return f"{text}\n{feeds_table(feeds)}" if feeds else text
+
+
+def feeds_table(feeds: Sequence[Timed]) -> str:
+    """Return the table of what feeds take."""
+    told = [
+        (
+            each.what,
+            f"{each.rows:,}",
+            f"{each.seconds:.2f}",
+            f"{'' if each.met else 'MISSED, '}less than {each.target:g}",
+        )
+        for each in feeds
+    ]
+    return _grid(("feeds", "AMIs", "s", "target"), told)
 
 
 def _shown(row: Row, what: str) -> str:
@@ -176,7 +207,13 @@ def _grid(titles: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     return "\n".join([rule, told[0], rule, *told[1:], rule, ""])
 
 
-def document(rounds: Rounds, rows: Sequence[Row], machine: Mapping[str, Any], memory: Ratio | None) -> dict[str, Any]:
+def document(
+    rounds: Rounds,
+    rows: Sequence[Row],
+    machine: Mapping[str, Any],
+    memory: Ratio | None,
+    feeds: Sequence[Timed] = (),
+) -> dict[str, Any]:
     """Return all of it for JSON: the machine, every measurement, the ratios."""
     return {
         "machine": machine,
@@ -186,6 +223,7 @@ def document(rounds: Rounds, rows: Sequence[Row], machine: Mapping[str, Any], me
             for row in rows
         ],
         "memory": None if memory is None else {"bytes": memory.value, "most": memory.target, "met": memory.met},
+        "feeds": [{**asdict(each), "met": each.met} for each in feeds],
     }
 
 

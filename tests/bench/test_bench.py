@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench import report
+from tests.bench import feeds, report
 from tests.bench.__main__ import main
 from tests.bench.artefacts import pages
 from tests.bench.meter import Taken
@@ -19,7 +19,8 @@ pytestmark = pytest.mark.needs_loop
 @pytest.mark.variant  # nothing of the product but its speed depends on it
 @pytest.mark.needs_tool("qemu-img", "pigz", "curl", "sfdisk", "mkfs.ext4", "unshare", "nsenter", "setpriv")
 def test_a_tiny_image_goes_through_all_of_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["--rounds", "1", "--size", "48", "--data", "2", "--memory", "0", "--forms", "disk.img.gz"]
+    words = ["--rounds", "1", "--size", "48", "--data", "2", "--memory", "0", "--feeds", "0"]
+    words += ["--forms", "disk.img.gz"]
     assert main([*words, "--folder", str(tmp_path / "cache"), "--output", str(tmp_path / "bench.rst")]) == 0
     told = json.loads((tmp_path / "bench.json").read_text())
     rows = {(row["method"], row["artefact"]): row for row in told["methods"]}
@@ -69,6 +70,16 @@ def test_the_tables_replace_those_between_the_marks() -> None:
     assert report.spliced(text, "new\n") == text.replace("old", "new")
     with pytest.raises(ValueError, match="marks"):
         report.spliced("one", "new")
+
+
+@pytest.mark.needs_tool("chromium", "chromedriver")
+def test_feeds_have_a_table_of_their_own_and_what_takes_too_long_is_called_so() -> None:
+    found = feeds.measured(1, 200)
+    assert [(each.what, each.rows) for each in found] == [("rendered", 200), ("page loaded", 200)]
+    assert all(each.seconds > 0 for each in found)
+    told = [report.Timed("rendered", 100_000, 5.01, 5.0), report.Timed("page loaded", 20_000, 0.25, 1.0)]
+    table = report.table(report.Rounds({"part": [Taken(1.0)]}), [], None, told)
+    assert "rendered     100,000  5.01  MISSED, less than 5\npage loaded  20,000   0.25  less than 1\n" in table
 
 
 def test_a_tree_is_the_same_for_the_same_seed_and_has_the_size_that_was_asked_for(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import csv
 import itertools
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -172,10 +172,10 @@ def test_a_publish_that_dies_while_it_writes_is_finished_by_the_next(
 ) -> None:
     replace, counted = files._replace, itertools.count(1)
 
-    def dying(file: Path, content: bytes) -> None:
+    def dying(contents: Mapping[Path, bytes]) -> None:
         if next(counted) == 7:
-            raise Died(file)
-        replace(file, content)
+            raise Died(contents.keys())
+        replace(contents)
 
     monkeypatch.setattr(files, "_replace", dying)
     with pytest.raises(Died):

@@ -1,6 +1,6 @@
 """Where a notification goes: a program's stdin, a web server, a topic of SNS. Each raises EbspubError, told in words.
 
-What could be a secret (the value of a header, the path of a webhook) is in no message.
+What could be a secret (the value of a header, the path of a webhook, what a program says) is in no message.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ from urllib.parse import urlsplit
 
 import urllib3
 
+from ebspub.app.notify import short
 from ebspub.aws import copies
 from ebspub.config.notify import NotifyTable
 from ebspub.errors import EbspubError
 from ebspub.source import web
 
-#: Bytes that SNS takes (256 KiB), with room for what is around a message.
+#: Bytes of a message: SNS takes 256 KiB, and counts what is around it, too.
 _SNS = 250_000
 _PAUSE = 0.5
 
@@ -36,7 +37,11 @@ class NotifyError(EbspubError):
 
 
 def command(table: NotifyTable, document: Document) -> None:
-    """Run the program with the document on its stdin. What it starts in its session ends with its time."""
+    """Run the program with the document on its stdin. What it starts in its session ends with its time.
+
+    What it says is kept nowhere: it may hold a secret, and a log is read by others, and for longer, than a terminal.
+    Its exit status is told; a program whose words are wanted writes a log of its own.
+    """
     assert table.command is not None
     name = table.command[0]
     try:
@@ -51,7 +56,8 @@ def command(table: NotifyTable, document: Document) -> None:
         raise NotifyError(f"{name} cannot be started: {getattr(error, 'strerror', None) or error}") from error
     with process:
         try:
-            _, said = process.communicate(_bytes(document), timeout=table.timeout)
+            # Its stderr is read to the end, for while somebody holds it not all has ended; and thrown away.
+            process.communicate(_bytes(document), timeout=table.timeout)
         except subprocess.TimeoutExpired as error:
             # It may be gone itself, and what it has started holds its stderr.
             _kill(process)
@@ -60,8 +66,9 @@ def command(table: NotifyTable, document: Document) -> None:
             _kill(process)
             raise
     if process.returncode != 0:
-        last = said.decode("utf-8", "replace").strip()[-300:]
-        raise NotifyError(f"{name} ended with exit status {process.returncode}{f': {last}' if last else ''}")
+        raise NotifyError(
+            f"{name} ended with exit status {process.returncode}; what it said is not kept: run it by hand to see that"
+        )
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
@@ -110,13 +117,9 @@ def _post(url: str, body: bytes, headers: Mapping[str, str], seconds: float) -> 
 
 
 def sns(table: NotifyTable, document: Document) -> None:
-    """Publish the document to the topic; of jobs only the outcome, where all of it would be too much."""
+    """Publish the document to the topic; shortened (:mod:`short`), where all of it would be too much."""
     assert table.sns is not None
-    text = json.dumps(document)
-    if len(text) > _SNS:
-        jobs = [{key: job[key] for key in ("id", "status", "ami_id")} for job in document["jobs"]]
-        kept = {key: value for key, value in document.items() if key in ("event", "at", "command", "exit_code")}
-        text = json.dumps({**kept, "shortened": True, "jobs": jobs[: _SNS // 256]})
+    text = short.text(document, _SNS)
     copies.publish(table.sns, f"ebspub: {document['event']}", text, table.timeout)
 
 

@@ -13,8 +13,8 @@ from typing import Protocol
 from ebspub.aws import copies
 from ebspub.config import Config, beside
 from ebspub.config.feeds import FeedsTable
-from ebspub.errors import ConfigError
-from ebspub.feeds import every, files, from_store, signing, streams, sync
+from ebspub.errors import ConfigError, EbspubError
+from ebspub.feeds import every, files, from_store, rsync, signing, streams, sync
 from ebspub.feeds.catalog import Catalog
 from ebspub.states import Status
 from ebspub.store import Store, jobs, releases
@@ -80,17 +80,36 @@ class Folder:
         return [*done.written, *done.removed, *self._copy()]
 
     def check(self, store: Store) -> Sequence[str]:
-        """Return what :meth:`write` would change in the folder, and in its copy in a bucket; no other is looked at."""
+        """Return what :meth:`write` would change in the folder and in its copies.
+
+        Of a copy that cannot be looked at that is said, with why, and the others are told all the same.
+        """
         found = catalog(store, self._table.mirror or "")
         if not (found.images or found.withdrawn):
             return ()
         paths = every.stale(self.folder, found, self.options, self.key)
         stale = [str(self.folder / path) for path in paths]
+        unknown = []
+        for compare in (self._stale_in_bucket, self._stale_by_rsync):
+            try:
+                stale += compare()
+            except EbspubError as error:
+                unknown.append(f"what is stale in a copy is not known: {error.what}")
+        return [*(f"{path} is stale or missing" for path in stale), *unknown]
+
+    def _stale_in_bucket(self) -> list[str]:
         told = self._table.sync
-        if told.bucket is not None:
-            copy = sync.stale_in_s3(files.kept(self.folder), copies.s3(told.region), *told.bucket)
-            stale += [f"s3://{'/'.join(filter(None, told.bucket))}/{path}" for path in copy]
-        return [f"{path} is stale or missing" for path in stale]
+        if told.bucket is None:
+            return []
+        found = sync.stale_in_s3(files.kept(self.folder), copies.s3(told.region), *told.bucket)
+        return [f"s3://{'/'.join(filter(None, told.bucket))}/{path}" for path in found]
+
+    def _stale_by_rsync(self) -> list[str]:
+        told = self._table.sync
+        if told.rsync is None:
+            return []
+        found = rsync.stale(self.folder, files.kept(self.folder), told.rsync, delete=told.delete)
+        return [rsync.below(told.rsync, path) for path in found]
 
     def _copy(self) -> list[str]:
         told = self._table.sync
@@ -105,7 +124,8 @@ class Folder:
                 root = "/".join(filter(None, bucket))
                 changed = [f"s3://{root}/{path}" for path in (*done.written, *done.removed)]
             if told.rsync is not None:
-                sync.by_rsync(self.folder, rendering, told.rsync, delete=told.delete)
+                done = rsync.copy(self.folder, rendering, told.rsync, delete=told.delete)
+                changed += [rsync.below(told.rsync, path) for path in (*done.written, *done.removed)]
         return changed
 
 

@@ -72,6 +72,12 @@ class Browser:
         """Return the name that a screen reader is told."""
         return str(self._ask("GET", f"/element/{element}/computedlabel"))
 
+    def processor(self) -> float:
+        """Return the seconds that the page's own thread has worked, by the processor's clock, since it was made."""
+        self._ask("POST", "/goog/cdp/execute", cmd="Performance.enable", params={"timeDomain": "threadTicks"})
+        told = self._ask("POST", "/goog/cdp/execute", cmd="Performance.getMetrics", params={})["metrics"]
+        return float({each["name"]: each["value"] for each in told}["TaskDuration"])
+
     def screenshot(self, file: Path) -> None:
         file.write_bytes(base64.b64decode(self._ask("GET", "/screenshot")))
 

@@ -170,9 +170,10 @@ def test_nothing_is_wider_than_the_page(size: tuple[int, int], browser: Browser,
         assert min(heights) >= 44
 
 
-def test_twenty_thousand_images_are_put_on_the_page_a_slice_at_a_time(browser: Browser, tmp_path: Path) -> None:
+def test_twenty_thousand_images_are_there_within_a_second_a_slice_at_a_time(browser: Browser, tmp_path: Path) -> None:
     write(locator.render(Catalog.of(many(20_000)), every_serial=True), tmp_path)
     opened(browser, tmp_path)
+    assert browser.processor() < 1.0  # of its own thread, whatever else the machine does
     assert status(browser) == "20,000 images"
     assert len(rows(browser)) < 500
     assert browser.run("return document.querySelector('table').ariaRowCount") == "20002"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +12,10 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from ebspub.feeds import every
+from ebspub.feeds import every, rsync
 from ebspub.feeds.catalog import Catalog
-from ebspub.feeds.files import LIST, in_order, write
-from ebspub.feeds.sync import SyncError, by_rsync, content_type, to_s3
+from ebspub.feeds.files import LIST, Written, in_order, rank, write
+from ebspub.feeds.sync import SyncError, content_type, stale_in_s3, to_s3
 from tests.unit.feeds.facts import image, lucid
 
 FIRST = every.render(Catalog.of([*lucid(), image(region="cn-north-1")]))
@@ -88,13 +90,85 @@ def test_a_bucket_that_is_not_there_is_told(client: Recorder) -> None:
         to_s3(FIRST, client, "elsewhere-example")
 
 
+def test_what_is_stale_in_a_bucket_is_told_and_so_is_what_is_to_go(client: Recorder) -> None:
+    to_s3(FIRST, client, BUCKET, "ubuntu")
+    client.put_object(Bucket=BUCKET, Key="ubuntu/theirs", Body=b"")
+    client.put_object(Bucket=BUCKET, Key="ubuntu/images.csv", Body=b"")
+    client.calls.clear()
+    assert stale_in_s3(FIRST, client, BUCKET, "ubuntu") == ["images.csv"]
+    less = {path: content for path, content in FIRST.items() if path != "changes.atom"}
+    assert stale_in_s3(less, client, BUCKET, "ubuntu") == ["images.csv", "changes.atom"]
+    assert client.calls == []
+    to_s3(less, client, BUCKET, "ubuntu")
+    assert stale_in_s3(less, client, BUCKET, "ubuntu") == []
+
+
+# A folder elsewhere -------------------------------------------------------------------------------------------------
+
+
+def content_of(copy: Path) -> dict[str, bytes]:
+    return {path.relative_to(copy).as_posix(): path.read_bytes() for path in copy.rglob("*") if path.is_file()}
+
+
 @pytest.mark.needs_tool("rsync")
-def test_a_folder_elsewhere_is_a_copy(tmp_path: Path) -> None:
+@pytest.mark.parametrize("delete", [False, True])
+def test_a_folder_elsewhere_is_a_copy_and_keeps_nothing_of_ours_that_went(delete: bool, tmp_path: Path) -> None:
     folder, copy = tmp_path / "feeds", tmp_path / "copy"
-    for rendering in (FIRST, SECOND):
+    stray = {"streams/theirs": b""}
+    less = {path: content for path, content in SECOND.items() if path.startswith("query/")}
+    copy.mkdir()
+    for rendering in (FIRST, SECOND, less):
         write(rendering, folder)
-        by_rsync(folder, rendering, f"{copy}/", delete=rendering is SECOND)
-        found = {path.relative_to(copy).as_posix(): path.read_bytes() for path in copy.rglob("*") if path.is_file()}
-        assert found == rendering
+        (copy / "streams").mkdir(exist_ok=True)
+        (copy / "streams/theirs").touch()
+        before = content_of(copy)
+        told = rsync.stale(folder, rendering, f"{copy}/", delete=delete)
+        assert content_of(copy) == before
+        done = rsync.copy(folder, rendering, f"{copy}/", delete=delete)
+        assert sorted([*done.written, *done.removed]) == told != []
+        assert content_of(copy) == (rendering if delete else {**rendering, **stray})
+        assert rsync.stale(folder, rendering, f"{copy}/", delete=delete) == []
+        assert rsync.copy(folder, rendering, f"{copy}/", delete=delete) == Written()
+
+
+@pytest.mark.needs_tool("rsync")
+def test_what_is_stale_in_a_folder_elsewhere_is_told_and_brought(tmp_path: Path) -> None:
+    folder, copy = tmp_path / "feeds", tmp_path / "copy"
+    write(FIRST, folder)
+    rsync.copy(folder, FIRST, str(copy))
+    damaged = copy / "images.csv"
+    times = damaged.stat()
+    damaged.write_bytes(bytes(times.st_size))  # of the same size and time
+    os.utime(damaged, ns=(times.st_atime_ns, times.st_mtime_ns))
+    (copy / "changes.atom").unlink()
+    (copy / "images.json").chmod(0o600)
+    os.utime(copy / "query/lucid/server/released.txt", (1, 1))  # readers do not mind
+    assert rsync.stale(folder, FIRST, str(copy)) == ["changes.atom", "images.csv", "images.json"]
+    rsync.copy(folder, FIRST, str(copy))
+    assert rsync.stale(folder, FIRST, str(copy)) == []
+    assert content_of(copy) == FIRST
+
+
+@pytest.mark.needs_tool("rsync")
+def test_what_a_copy_that_died_had_brought_is_removed_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, copy = tmp_path / "feeds", tmp_path / "copy"
+    write(FIRST, folder)
+    with monkeypatch.context() as dying:
+        dying.setattr(rsync, "_take", lambda *_: sys.exit("died"))
+        with pytest.raises(SystemExit):
+            rsync.copy(folder, FIRST, str(copy))
+    write(SECOND, folder)
+    removed = rsync.copy(folder, SECOND, str(copy)).removed
+    ranks = [rank(path) for path in removed]
+    assert ranks == sorted(ranks, reverse=True) != []
+    assert content_of(copy) == SECOND
+
+
+@pytest.mark.needs_tool("rsync")
+@pytest.mark.parametrize("call", [rsync.copy, rsync.stale])
+def test_what_rsync_cannot_do_is_told(call: Callable[..., object], tmp_path: Path) -> None:
+    write(SECOND, tmp_path)
     with pytest.raises(SyncError, match="exit status"):
-        by_rsync(tmp_path / "nothing", SECOND, f"{copy}/")
+        call(tmp_path, SECOND, "rsync://127.0.0.1:1/nobody/listens/")

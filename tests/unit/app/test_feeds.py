@@ -84,8 +84,61 @@ def test_a_format_that_is_taken_out_goes_and_others_rows_stay(store: Store, tmp_
         less.write(store)
         assert less.check(store) == []
     assert rows_file.read_bytes() == theirs
-    assert not (folder / "streams").exists()
-    assert (folder / "images.json").exists()
+    found = {path.relative_to(folder).as_posix() for path in folder.rglob("[!.]*") if path.is_file()}
+    # What held rows of ours only is gone; what lists the newest serials holds theirs.
+    assert found == {
+        "images.csv",
+        "images.json",
+        "query/lucid/server/released.txt",
+        "query/lucid/server/released.current.txt",
+        "query/released.latest.txt",
+    }
+
+
+@pytest.mark.needs_tool("rsync")
+def test_a_format_that_is_taken_out_goes_from_the_copies_too(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "x")
+    folder, copy = tmp_path / "feeds", tmp_path / "copy"
+    told = f'folder = "{folder}"\nsync = {{ s3 = "s3://images-example", region = "us-east-1", rsync = "{copy}/" }}\n'
+    with store, mock_aws():
+        client = boto3.client("s3", region_name="us-east-1")
+        client.create_bucket(Bucket="images-example")
+        feeds(told).write(store)
+        (copy / "theirs").touch()
+        client.put_object(Bucket="images-example", Key="theirs", Body=b"")
+        less = feeds(f'{told}formats = ["plain"]')
+        assert "locator/ec2/index.html is stale or missing" in "\n".join(less.check(store))
+        done = less.write(store)
+        assert {f"{copy}/changes.atom", "s3://images-example/changes.atom"} <= set(done)
+        assert less.check(store) == []
+        assert less.write(store) == []
+        listed = client.list_objects_v2(Bucket="images-example")["Contents"]
+    wanted = {"images.csv", "images.json", "theirs"}
+    assert {each["Key"] for each in listed if ".ebspub" not in each["Key"]} == wanted
+    assert {path.relative_to(copy).as_posix() for path in copy.rglob("*") if path.is_file()} == wanted
+
+
+@pytest.mark.needs_tool("rsync")
+def test_a_copy_that_cannot_be_looked_at_is_said_and_the_others_are_told(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "x")
+    folder = tmp_path / "feeds"
+    with store, mock_aws():
+        feeds(f'folder = "{folder}"').write(store)
+        (folder / "images.csv").unlink()
+        dead = feeds(
+            f'folder = "{folder}"\nsync = {{ s3 = "s3://no-such-bucket", region = "us-east-1", '
+            'rsync = "rsync://127.0.0.1:1/feeds/" }'
+        )
+        csv, bucket, host = dead.check(store)
+    assert csv == f"{folder}/images.csv is stale or missing"
+    assert bucket.startswith("what is stale in a copy is not known: s3://no-such-bucket/: ")
+    assert host.startswith("what is stale in a copy is not known: rsync://127.0.0.1:1/feeds/: rsync ended with")
 
 
 @pytest.mark.needs_tool("rsync")
@@ -111,6 +164,11 @@ def test_the_copies_are_the_folder(store: Store, tmp_path: Path, monkeypatch: py
         client.put_object(Bucket="images-example", Key="ubuntu/images.csv", Body=b"")
         assert wanted.check(store) == ["s3://images-example/ubuntu/images.csv is stale or missing"]
         assert wanted.write(store) == ["s3://images-example/ubuntu/images.csv"]
+        (copy / "images.csv").unlink()
+        (copy / "stray").touch()
+        told = [f"{copy}/images.csv is stale or missing", f"{copy}/stray is stale or missing"]
+        assert wanted.check(store) == told
+        assert wanted.write(store) == [f"{copy}/images.csv", f"{copy}/stray"]
     names = {path.relative_to(folder).as_posix() for path in folder.rglob("[!.]*") if path.is_file()}
     assert there == names
     assert {path.relative_to(copy).as_posix() for path in copy.rglob("*") if path.is_file()} == names

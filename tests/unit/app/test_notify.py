@@ -19,7 +19,6 @@ from moto import mock_aws
 from ebspub.app.notify import notifying
 from ebspub.app.report import job_document
 from ebspub.config import parse
-from ebspub.errors import ConfigError
 from ebspub.store import Job, Store, jobs, releases, tables
 from ebspub.store.leases import this_process
 from tests.contract.store import rows
@@ -172,8 +171,8 @@ def _refused(hook: Hook) -> str:
 FAULTS: dict[str, tuple[Callable[[Hook], str], str]] = {
     "no such program": (lambda _: 'command = ["/nowhere/hook"]', "/nowhere/hook cannot be started"),
     "exit status": (
-        lambda _: f"command = {json.dumps([sys.executable, '-c', 'import sys; sys.exit(chr(111) * 3)'])}",
-        "ended with exit status 1: ooo",
+        lambda _: f"command = {json.dumps([sys.executable, '-c', 'raise SystemExit(repr(dict(token=None)))'])}",
+        "ended with exit status 1; what it said is not kept: run it by hand",
     ),
     "hangs": (lambda _: 'command = ["sh", "-c", "sleep 1000 & sleep 1000"]\ntimeout = 0.3', "did not end within 0.3 s"),
     "leaves others": (lambda _: 'command = ["sh", "-c", "sleep 1001 &"]\ntimeout = 0.3', "did not end within 0.3 s"),
@@ -199,6 +198,7 @@ def test_who_cannot_be_told_is_named_in_the_log_and_nothing_else_happens(
     assert wanted in line
     assert "nobody was told of 'failed'" in line
     assert "secret" not in line
+    assert "token" not in line.lower()
 
 
 def test_a_server_that_is_busy_is_asked_again_and_its_url_may_be_a_secret(
@@ -226,23 +226,5 @@ def test_a_topic_gets_the_document_or_its_outcomes(store: Store, failed: Job, mo
     small, large = (json.loads(json.loads(body)["Message"]) for body in messages)
     assert small["jobs"][0]["error"]["message"] == "broken"
     assert (large["shortened"], len(large["jobs"]), large["exit_code"]) == (True, 500, 3)
-    assert large["jobs"][0] == {"id": failed.id, "status": "failed", "ami_id": None}
-
-
-@pytest.mark.parametrize(
-    ("text", "wanted"),
-    [
-        ('command = "hook --now"', "notify.command"),
-        ("command = []", "notify.command: found an empty list"),
-        ('webhook = "https://user:pass@example.com/x"', "expected an http:// or https:// URL without user name"),
-        ('webhook = "https://e.com/"\nwebhook_env = "X"', "expected one of webhook and webhook_env"),
-        ('headers = { Authorization = "Bearer x" }', "expected the name of an environment variable"),
-        ('sns = "images"', "expected the ARN of an SNS topic"),
-        ('on = ["succeeded"]', "notify.on[0]"),
-    ],
-)
-def test_what_cannot_be_is_refused_when_the_file_is_read(text: str, wanted: str) -> None:
-    with pytest.raises(ConfigError) as caught:
-        parse(f"[notify]\n{text}")
-    assert wanted in str(caught.value)
-    assert "user:pass" not in str(caught.value)
+    assert large["counts"] == {"jobs": 500, "statuses": {"failed": 500}, "errors": 0}
+    assert large["jobs"][0] == {"id": failed.id, "status": "failed", "ami_id": None, "error": {"message": "broken"}}

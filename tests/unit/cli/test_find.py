@@ -86,6 +86,10 @@ def test_a_feed_needs_no_configuration(ebspub: Run, config: Path, folder: Path) 
     for name in ("", "/streams/v1/index.json", "/images.json"):
         done = ebspub("find", "--suite", "noble", "--feed", f"{folder}{name}", "--ids")
         assert (done.returncode, done.stdout) == (0, f"{NOBLE}\n"), done.stderr
+    (told,) = json.loads(ebspub("find", "--suite", "noble", "--feed", f"{folder}/images.json", "--json").stdout)[
+        "images"
+    ]
+    assert (told["created"], told["released"]) == (None, "2024-04-24T23:06:40Z")
     missing = ebspub("find", "--feed", str(folder), "--region", "mars-north-1")
     assert (missing.returncode, missing.stdout) == (3, "")
     assert "nothing in the feed matches" in missing.stderr

@@ -52,9 +52,9 @@ def lucid() -> list[Image]:
     ]
 
 
-def image(**changes: str | float) -> Image:
+def image(**changes: str | float | None) -> Image:
     """Return an AMI of today, with ``changes``."""
-    facts: dict[str, str | float] = {
+    facts: dict[str, str | float | None] = {
         "suite": "noble",
         "build": "server",
         "label": "release",

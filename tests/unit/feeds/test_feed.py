@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 from ebspub.demo.signing import Signer, signer
 from ebspub.errors import SourceError
-from ebspub.feeds import every, feed
+from ebspub.feeds import every, feed, plain
 from ebspub.feeds.catalog import Catalog, Image
 from ebspub.feeds.files import write
 from ebspub.feeds.find import Wanted, find
@@ -59,6 +60,26 @@ def files() -> dict[str, bytes]:
 @pytest.mark.parametrize("name", ["/streams/v1/index.json", "/images.json", "", "/"])
 def test_every_format_names_the_same_images(name: str, files: dict[str, bytes]) -> None:
     assert facts(feed.images(ROOT + name, read=Web(files))) == facts(IMAGES)
+
+
+def test_of_our_own_json_everything_is_known_again_the_times_too() -> None:
+    known = image(suite="jammy", snapshot="snap-1", name="ubuntu/x", boot_mode="uefi", volume_type="gp3", created=1.7e9)
+    images = [*IMAGES, replace(known, version="22.04"), image(suite="focal", released=None)]
+    files = every.render(Catalog.of(images))
+    found = feed.images(f"{ROOT}/images.json", read=Web(files))
+    assert [plain.row(each) for each in found] == json.loads(files["images.json"])["images"]
+    assert {(each.created, each.released) for each in found if each.suite == "jammy"} == {(1.7e9, 1714000000.0)}
+    assert [each.released for each in found if each.suite == "focal"] == [None]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "soon", "2024-04-25T00:00:00", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"]
+)
+def test_a_time_that_is_none_is_not_known(text: str, files: dict[str, bytes]) -> None:
+    content = files["images.json"].replace(b"2024-04-24T23:06:40Z", text.encode())
+    assert content != files["images.json"]
+    found = feed.images(f"{ROOT}/images.json", read=Web({"images.json": content}))
+    assert [plain.row(each)["released"] for each in found if each.ami == "ami-2"] == [None]
 
 
 def test_query_data_names_those_of_its_suite(files: dict[str, bytes]) -> None:
@@ -172,6 +193,37 @@ def test_with_a_keyring_only_what_is_signed_counts(key: Signer, files: dict[str,
             feed.images(ROOT, keyring=keyring, read=Web(damaged))
     with pytest.raises(SourceError, match=r"no streams/v1/index\.json\.gpg"):
         feed.images(f"{ROOT}/streams/v1/index.json", keyring=keyring, read=Web(files))
+
+
+class Replacing(Web):
+    """A server on which the documents are replaced by other ones after so many answers."""
+
+    def __init__(self, files: dict[str, bytes], *later: tuple[int, dict[str, bytes]]) -> None:
+        super().__init__(files)
+        self.later = list(later)
+
+    def __call__(self, url: str) -> bytes:
+        if self.later and len(self.asked) == self.later[0][0]:
+            self.files = self.later.pop(0)[1]
+        return super().__call__(url)
+
+
+@pytest.mark.needs_tool("gpg", "gpgv")
+def test_a_signature_that_came_in_between_is_fetched_again_with_its_document(
+    key: Signer, files: dict[str, bytes], tmp_path: Path
+) -> None:
+    ours = Key(key.fingerprint, key.home)
+    signed, newer = sign(files, ours), sign(every.render(Catalog.of([image(ami="ami-7")])), ours)
+    keyring = str(key.export(tmp_path / "keyring.gpg"))
+    url = f"{ROOT}/streams/v1/index.json"
+    found = feed.images(url, keyring=keyring, read=Replacing(signed, (1, newer)))
+    assert [each.ami for each in found] == ["ami-7"]
+    back = Replacing(signed, (1, newer), (3, signed))
+    assert facts(feed.images(url, keyring=keyring, read=back)) == facts(IMAGES)
+    bad = Web({**signed, "streams/v1/index.json.gpg": newer["streams/v1/index.json.gpg"]})
+    with pytest.raises(SourceError, match="does not prove"):
+        feed.images(url, keyring=keyring, read=bad)
+    assert bad.asked == ["streams/v1/index.json", "streams/v1/index.json.gpg"] * 2
     with pytest.raises(SourceError, match="is not signed"):
         feed.images(f"{ROOT}/query/lucid/server/released.txt", keyring=keyring, read=Web(files))
     with pytest.raises(SourceError, match="no keyring"):

@@ -55,6 +55,27 @@ def test_one_who_reads_a_file_while_it_is_replaced_reads_the_old_one_to_its_end(
     assert visible(tmp_path) == rendering(2)
 
 
+def test_a_document_takes_its_place_when_its_signature_waits_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def version(number: int) -> dict[str, bytes]:
+        return {INDEX: b"%d" % number, f"{INDEX}.gpg": b"signature of %d" % number, "query/a.txt": b"%d" % number}
+
+    write(version(1), tmp_path)
+    placed: list[tuple[str, bytes]] = []
+    real = Path.replace
+
+    def replace(self: Path, target: Path) -> Path:
+        waiting = tmp_path / "streams/v1/.index.json.gpg.ebspub-new"
+        placed.append((target.relative_to(tmp_path).as_posix(), waiting.read_bytes() if waiting.exists() else b""))
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    assert write(version(2), tmp_path).written == ("query/a.txt", INDEX, f"{INDEX}.gpg")
+    assert placed[1:] == [("query/a.txt", b""), (INDEX, b"signature of 2"), (f"{INDEX}.gpg", b"signature of 2")]
+    assert visible(tmp_path) == version(2)
+
+
 def test_what_is_no_longer_rendered_goes_after_the_index_and_files_of_others_stay(tmp_path: Path) -> None:
     write(rendering(1), tmp_path)
     (tmp_path / "robots.txt").write_bytes(b"theirs")

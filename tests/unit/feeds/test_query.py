@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ebspub.feeds import query
-from ebspub.feeds.catalog import Catalog, Download, Image, serial_key
+from ebspub.config.model import VolumeType
+from ebspub.feeds import query, streams
+from ebspub.feeds.catalog import ROOT_STORE, Catalog, Download, Image, serial_key
 from tests.properties.examples import examples
 from tests.unit.feeds import readers
 from tests.unit.feeds.facts import image, lucid
@@ -63,6 +65,13 @@ def test_an_absent_kernel_is_an_empty_field(field: str, value: str) -> None:
     assert "None" not in text
     assert text.endswith("\n")
     assert "\r" not in text
+
+
+@pytest.mark.parametrize("volume_type", get_args(VolumeType))
+def test_the_root_store_of_every_volume_type_is_a_word_that_readers_know(volume_type: str) -> None:
+    assert ROOT_STORE[volume_type] in {"ebs", "ebs-ssd", "ebs-io1"}
+    key = streams.item_key(image(root_store=ROOT_STORE[volume_type]))
+    assert key in {"usee1he", "usee1hs", "usee1ho"}
 
 
 def test_readers_in_the_wild_find_their_rows() -> None:

@@ -158,6 +158,17 @@ def test_the_time_is_that_of_the_newest_build_or_of_the_last_withdrawal() -> Non
     assert streams.render(Catalog.of([])) == {}
 
 
+def test_where_all_was_withdrawn_a_file_says_so_for_a_copy_would_keep_the_last_one() -> None:
+    ours, theirs = image(region="cn-north-1", ami="ami-2"), image()
+    catalog = Catalog.of([ours, theirs, image(label="daily", serial="20240501", ami="ami-3")]).withdraw([ours])
+    files = {path: json.loads(content) for path, content in streams.render(catalog).items()}
+    assert files.keys() == streams.render(Catalog.of([*catalog.images, ours])).keys()
+    left = files["streams/v1/com.ubuntu.cloud:released:aws-cn.json"]
+    assert (left["products"], left["_aliases"], left["format"]) == ({}, {"crsn": {}}, "products:1.0")
+    assert files[INDEX]["index"]["com.ubuntu.cloud:released:aws-cn"]["products"] == []
+    assert files[AWS]["products"].keys() == {"com.ubuntu.cloud:server:24.04:amd64"}
+
+
 # Signed, and read by the real reader ----------------------------------------------------------------------------------
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import http.server
+import importlib.util
 import lzma
 import random
 import shutil
@@ -127,12 +128,12 @@ def test_a_qcow2_within_gzip_comes_out(image: Path, tmp_path: Path) -> None:
 
 
 @pytest.fixture(params=["isal", "zlib"])
-def unpacker(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def unpacker(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, need: Need) -> None:
     """ISA-L, and what is there where it is not."""
     if request.param == "zlib":
         monkeypatch.setattr(streams, "_GZIP", gzip.GzipFile)
     else:
-        pytest.importorskip("isal")
+        need.that(importlib.util.find_spec("isal") is not None, "the module isal")
 
 
 @pytest.mark.usefixtures("unpacker")
@@ -318,10 +319,11 @@ def test_without_the_libraries_there_are_programs(
 
 def sifted(packed: bytes, how: str = "xz") -> streams.Sifted:
     stream = streams.unpacked(streams.Pulled(iter([packed])), how)
-    if not isinstance(stream, streams.Sifted):
-        stream.close()
-        pytest.skip(f"there is no library for {how}")
-    return stream
+    if isinstance(stream, streams.Sifted):
+        return stream
+    stream.close()
+    Need().that(False, f"a library for {how}")
+    raise AssertionError
 
 
 def test_zeros_that_were_packed_are_holes(image: Path) -> None:
