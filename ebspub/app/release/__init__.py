@@ -4,8 +4,9 @@
 wanted (configuration and jobs) against what is seen gives the calls that are missing, each recorded before and after it
 is made (:mod:`ebspub.store.releases`). Publishing again therefore repairs whatever a kill, a hand or another tool has
 done to it, adds regions that came late, revokes what is not configured any more, and does nothing where nothing is
-missing. Regions go side by side, and one's failure stops no other. The feeds come last, and go first when a build is
-taken back.
+missing. Regions go side by side, and one's failure stops no other. A path that goes from build to build moves in no
+region before the build can be used in all that must be there, and is the newest build's whoever publishes at the same
+time (:mod:`ebspub.app.release.work`). The feeds come last, and go first when a build is taken back.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from ebspub.store.leases import this_process
 from ebspub.store.releases import Release
 from ebspub.store.tables import ReleaseState
 
+S = TypeVar("S")
 T = TypeVar("T")
 __all__ = ["Change", "Released", "Result", "publish", "unpublish"]
 
@@ -178,8 +180,25 @@ class _Work:
         try:
             found = self._begin(lease, label)
             wanted = settings.publish_all(self._config, plan, found, label)
-            open_to = {region: each for region, each in wanted.items() if region not in barred}
-            outcomes = self._regions(lease, open_to, found, plan.patience)
+            work = self._work(lease, found, plan.patience)
+            lacking = {*absent, *barred}
+
+            def go_on(begun: Sequence[Outcome]) -> list[Outcome]:
+                failed = {each.region for each in begun if each.error is not None or each.gone}
+                complete = self._public or gate.enough(plan, {*lacking, *failed})
+                now_wanted = self._ready(lease, plan, label, begun, complete=complete)
+                return self._side_by_side(
+                    lambda each: work.finish(each, now_wanted.get(each.region, ()), moving=complete), begun
+                )
+
+            def begin(region: str) -> Outcome:
+                return work.begin(region, wanted[region])
+
+            regions = [region for region in wanted if region not in barred]
+            if self._public:
+                outcomes = self._side_by_side(lambda region: go_on([begin(region)])[0], regions)
+            else:
+                outcomes = go_on(self._side_by_side(begin, regions))
             errors = {**barred, **{each.region: each.error for each in outcomes if each.error is not None}}
             self._gather(outcomes, errors)
             gone = frozenset(job for each in outcomes for job in each.gone)
@@ -189,6 +208,20 @@ class _Work:
         finally:
             self._give_back(lease)
         return self._done
+
+    def _ready(
+        self, lease: Lease, plan: Publishing, label: str, begun: Sequence[Outcome], *, complete: bool
+    ) -> dict[str, list[Wanted]]:
+        """Write down what can be used; return what is wanted, with all that other builds have become meanwhile."""
+        now, name = self._clock.now(), self._release.id
+        regions = {each.region for each in begun if each.error is None}
+        gone = frozenset(job for each in begun for job in each.gone)
+        with self._store.write() as conn:
+            releases.withdraw(conn, name, lease, now, gone)
+            found = settings.context(conn, self._config, self._release, [each.region for each in begun])
+            usable = [job for job in found.jobs if job.spec.region in regions and job.id not in gone]
+            releases.ready(conn, name, lease, usable if complete and not self._runtime.stop.signal else [], now)
+        return settings.publish_all(self._config, plan, found, label)
 
     def _begin(self, lease: Lease, label: str) -> settings.Context:
         """Write down that it begins, and as what. What is public stays so: its repair takes nothing back."""
@@ -204,11 +237,13 @@ class _Work:
     def _announce(self, lease: Lease, usable: Sequence[Job], gone: frozenset[str], *, complete: bool) -> None:
         """Let others find what they may use, once all is there that must be; nobody what is not there any more."""
         now, name = self._clock.now(), self._release.id
+        if self._runtime.stop.signal:
+            self._end(lease, None)
+            return
         with self._store.write() as conn:
-            releases.withdraw(conn, name, lease, now, gone)
             releases.announce(conn, name, lease, usable, now)
             shown = any(each.release_id == name for each in releases.announced(conn))
-        if not (complete or shown or gone) or self._runtime.stop.signal:
+        if not (complete or shown or gone):
             self._end(lease, None)
             return
         self._write_feeds()
@@ -227,14 +262,19 @@ class _Work:
             now = self._clock.now()
             with self._store.write() as conn:
                 state = ReleaseState.UNPUBLISHING.value
-                releases.change(conn, self._release.id, lease, now, state=state)
                 releases.withdraw(conn, self._release.id, lease, now)
+                releases.change(conn, self._release.id, lease, now, state=state)
                 found = settings.context(conn, self._config, self._release)
             if not self._write_feeds():
                 # What is still to be found must stay usable.
                 self._end(lease, None)
                 return self._done
-            outcomes = self._regions(lease, settings.withdraw_all(found), found, self._patience)
+            wanted, work = settings.withdraw_all(found), self._work(lease, found, self._patience)
+
+            def whole(region: str) -> Outcome:
+                return work.finish(work.begin(region, wanted[region]), wanted[region], moving=True)
+
+            outcomes = self._side_by_side(whole, list(wanted))
             self._gather(outcomes, {each.region: each.error for each in outcomes if each.error is not None})
             self._end(lease, None if self._done.errors else ReleaseState.UNPUBLISHED)
         finally:
@@ -262,17 +302,14 @@ class _Work:
         with self._store.write() as conn:
             releases.give_back(conn, self._release.id, lease, self._clock.now())
 
-    def _regions(
-        self, lease: Lease, wanted: Mapping[str, list[Wanted]], found: settings.Context, patience: float
-    ) -> list[Outcome]:
+    def _work(self, lease: Lease, found: settings.Context, patience: float) -> RegionWork:
         lags = [(job.ended_at or 0.0) + job.spec.limits.listing_lag for job in found.jobs]
         fresh = max(lags, default=0.0)
-        work = RegionWork(self._runtime, self._release.id, lease, patience=patience, fresh=fresh, tell=self._tell)
-        return self._side_by_side(lambda region: work.run(region, wanted[region]), list(wanted))
+        return RegionWork(self._runtime, found, lease, patience=patience, fresh=fresh, tell=self._tell)
 
-    def _side_by_side(self, work: Callable[[str], T], regions: Sequence[str]) -> list[T]:
+    def _side_by_side(self, work: Callable[[S], T], each: Sequence[S]) -> list[T]:
         with ThreadPoolExecutor(self._config.engine.workers, thread_name_prefix="publish") as pool:
-            return list(pool.map(work, regions))
+            return list(pool.map(work, each))
 
     def _gather(self, outcomes: Sequence[Outcome], errors: Mapping[str, EbspubError]) -> None:
         self._done.made = [change for each in outcomes for change in each.made]
@@ -299,6 +336,8 @@ class _Work:
             values: dict[str, object] = {"error": errors}
             if state is not None:
                 values["state"] = state.value
+                if errors is None:
+                    values["settled_epoch"] = lease.epoch
             if state is ReleaseState.PUBLISHED and (known.published_at is None or known.state is not state):
                 values["published_at"] = now
             if state is ReleaseState.UNPUBLISHED:
