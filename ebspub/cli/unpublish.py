@@ -44,11 +44,14 @@ def unpublish(
         options.require_store(settings, targets)
 
         from ebspub.app import release as app
+        from ebspub.app.notify import notifying
         from ebspub.app.runtime import Stop, runtime
 
         stop = Stop()
-        with runtime(settings, stop) as found:
+        with runtime(settings, stop) as found, notifying(settings, found.store) as notifier:
             signals.arm(stop.request, lambda: released.INTERRUPTED)
             result = app.unpublish(found, targets, released.teller(as_json))
+            if not result.signal:
+                notifier.finished("unpublish", result.exit_code, None, result.releases)
     released.sum_up(result, as_json=as_json, verb="unpublish")
     raise typer.Exit(result.exit_code)

@@ -25,7 +25,7 @@ from ebspub.app.release.work import Outcome, RegionWork, Tell
 from ebspub.app.runtime import Runtime
 from ebspub.config.publishing import Publishing
 from ebspub.errors import BusyError, EbspubError, LeaseLostError, StoreError, UsageError
-from ebspub.store import Job, Lease, releases
+from ebspub.store import Job, Lease, notices, releases
 from ebspub.store.leases import this_process
 from ebspub.store.releases import Release
 from ebspub.store.tables import ReleaseState
@@ -344,5 +344,7 @@ class _Work:
                 values["unpublished_at"] = now
             releases.change(conn, known.id, lease, now, **values)
             ended = releases.get(conn, known.id)
-        assert ended is not None
+            assert ended is not None
+            if state is ReleaseState.PUBLISHED:
+                notices.add(conn, ended, now)
         self._done.label, self._done.state = ended.label, ended.state.value

@@ -13,6 +13,7 @@ from ebspub.app.release.targets import chosen_builds
 from ebspub.app.release.wanted import Change, Wanted, changes
 from ebspub.aws.clients import Clients
 from ebspub.aws.failures import AwsError
+from ebspub.clock import Clock, SystemClock
 from ebspub.config import Config
 from ebspub.config.publishing import find, publishing
 from ebspub.errors import EbspubError, JobError
@@ -68,12 +69,13 @@ def stale(config: Config, store: Store, feeds: Feeds | None = None) -> list[str]
         return [error.what]
 
 
-def due(config: Config, store: Store, specs: Iterable[JobSpec]) -> list[str]:
+def due(config: Config, store: Store, specs: Iterable[JobSpec], clock: Clock | None = None) -> list[str]:
     """Return the builds of ``specs`` that are complete and that `run` is to publish: not yet, or not whole, public.
 
-    One that somebody took back stays so.
+    Not whole is also what somebody died over, or what something stood in the way of, be it the feeds alone. One that
+    somebody took back stays so.
     """
-    found = []
+    found, now = [], (clock or SystemClock()).now()
     for release, registered in _candidates(config, store, list(specs)):
         index = find(config, release.suite, release.build, release.label)
         plan = publishing(config, index) if index is not None else None
@@ -83,8 +85,9 @@ def due(config: Config, store: Store, specs: Iterable[JobSpec]) -> list[str]:
             known = releases.jobs_of(conn, release.suite, release.build, release.serial)
             public = {each.job_id for each in releases.announced(conn)}
         absent = gate.missing(plan, release.suite, release.build, release.serial, known)
+        settled = release.settled == release.epoch or releases.under_way(release, now)
         whole = release.state is ReleaseState.PUBLISHED and {job.id for job in registered_of(known)} <= public
-        if gate.enough(plan, absent) and not whole:
+        if gate.enough(plan, absent) and not (whole and settled):
             found.append(release.id)
     return found
 
