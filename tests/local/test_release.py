@@ -236,6 +236,28 @@ def test_what_the_account_forbids_is_told_before_anything_is_changed(stage: Stag
     assert "ebspub verify lucid-server-20101020" in refused(stage)
 
 
+def test_what_ec2_still_hides_counts_as_what_the_account_must_allow(stage: Stage) -> None:
+    stage.config.write_text(stage.config.read_text().replace("listing_lag = 0", "listing_lag = 300"))
+    register_all(stage)
+    for region, arch in itertools.product(stage.regions, ("amd64", "i386")):  # as if it were hidden
+        stage.ec2(region).deregister_image(ImageId=stage.get(f"lucid-server-20101020-{arch}-{region}").ami_id)
+    for enable, disable, word in (
+        ("enable_image_block_public_access", "disable_image_block_public_access", "AMIs"),
+        ("enable_snapshot_block_public_access", "disable_snapshot_block_public_access", "snapshots"),
+    ):
+        key = "State" if word == "snapshots" else "ImageBlockPublicAccessState"
+        getattr(stage.ec2(), enable)(**{key: "block-new-sharing"})
+        try:
+            assert f"block public access for {word} is on" in refused(stage)
+        finally:
+            getattr(stage.ec2(), disable)()
+    stage.cloud.configure(Settings(delays=Delays.all(0.0), public_images=1))
+    try:
+        assert "2 would be: the quota is 1" in refused(stage)
+    finally:
+        stage.cloud.configure(Settings(delays=Delays.all(0.0), public_images=1000))
+
+
 def test_a_region_that_fails_is_named_and_stops_no_other(stage: Stage) -> None:
     register_all(stage)
     configure(stage, PUBLISH + f'required = "{stage.regions[0]}"\npatience = 1\n')

@@ -155,9 +155,11 @@ class _Work:
     ) -> dict[str, EbspubError]:
         """Return the regions whose account does not allow it, and why. Raises it where the build cannot do without."""
         encrypted = frozenset(job.id for job in found.jobs if job.spec.volume.encrypted)
+        now = self._clock.now()
+        hidden = frozenset(job.id for job in found.jobs if now <= _shown_at(job))
 
         def ask(region: str) -> EbspubError | None:
-            return gate.refusal(self._runtime.clients, region, wanted[region], encrypted)
+            return gate.refusal(self._runtime.clients, region, wanted[region], encrypted, hidden)
 
         told = dict(zip(wanted, self._side_by_side(ask, list(wanted)), strict=True))
         barred = {region: error for region, error in told.items() if error is not None}
@@ -303,8 +305,7 @@ class _Work:
             releases.give_back(conn, self._release.id, lease, self._clock.now())
 
     def _work(self, lease: Lease, found: settings.Context, patience: float) -> RegionWork:
-        lags = [(job.ended_at or 0.0) + job.spec.limits.listing_lag for job in found.jobs]
-        fresh = max(lags, default=0.0)
+        fresh = max(map(_shown_at, found.jobs), default=0.0)
         return RegionWork(self._runtime, found, lease, patience=patience, fresh=fresh, tell=self._tell)
 
     def _side_by_side(self, work: Callable[[S], T], each: Sequence[S]) -> list[T]:
@@ -348,3 +349,8 @@ class _Work:
             if state is ReleaseState.PUBLISHED:
                 notices.add(conn, ended, now)
         self._done.label, self._done.state = ended.label, ended.state.value
+
+
+def _shown_at(job: Job) -> float:
+    """Return until when EC2 may hide what a registered job made."""
+    return (job.ended_at or 0.0) + job.spec.limits.listing_lag
