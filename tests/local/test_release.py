@@ -258,6 +258,21 @@ def test_what_ec2_still_hides_counts_as_what_the_account_must_allow(stage: Stage
         stage.cloud.configure(Settings(delays=Delays.all(0.0), public_images=1000))
 
 
+def test_that_nobody_may_launch_what_is_published_is_told_unless_it_is_meant(stage: Stage) -> None:
+    register_all(stage)
+    quiet = '[publish]\nparameters = "/images/{suite}/{serial}/{arch}"\n'
+    configure(stage, quiet)
+    for words in (("publish", "lucid-server"), ("plan",)):
+        done = CliRunner().invoke(program, ["--config", str(stage.config), *words])
+        assert done.exit_code == 0, done.output
+        assert "warning: lucid-server-20101020: nobody but account 123456789012 may launch" in done.stderr
+        assert "write public = false" in done.stderr
+    configure(stage, quiet + "public = false\n")
+    for silent in (["publish", "lucid-server", "--json"], ["plan"]):
+        done = CliRunner().invoke(program, ["--config", str(stage.config), *silent])
+        assert (done.exit_code, done.stderr) == (0, "")
+
+
 def test_a_region_that_fails_is_named_and_stops_no_other(stage: Stage) -> None:
     register_all(stage)
     configure(stage, PUBLISH + f'required = "{stage.regions[0]}"\npatience = 1\n')

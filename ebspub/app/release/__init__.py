@@ -39,7 +39,8 @@ __all__ = ["Change", "Released", "Result", "publish", "unpublish"]
 class Released:
     """What came of one release. ``errors``: what stands in the way, by region; those of no region under an empty name.
 
-    ``missing``: ids of jobs of its regions that are not registered; ``files``: what changed in the feeds.
+    ``missing``: ids of jobs of its regions that are not registered; ``files``: what changed in the feeds; ``warnings``:
+    what is probably not meant.
     """
 
     id: str
@@ -49,6 +50,7 @@ class Released:
     errors: dict[str, EbspubError] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
     files: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     busy: bool = False
 
 
@@ -139,6 +141,7 @@ class _Work:
             gate.require_verified(self._config, release.id, found.jobs)
         check_accounts(self._runtime, found.jobs)
         self._done.missing = [job for missing in absent.values() for job in missing]
+        self._done.warnings = settings.warnings(self._config, plan, found)
         wanted = settings.publish_all(self._config, plan, found, label)
         barred = self._barred(plan, absent, wanted, found)
         with self._store.write() as conn:

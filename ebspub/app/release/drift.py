@@ -30,7 +30,8 @@ _WORKERS = 16
 class Drift:
     """What is amiss with one build. ``errors``: why it is not known, or cannot be mended, by region.
 
-    ``state`` is empty for one that was never published; ``missing``: jobs that are not registered.
+    ``state`` is empty for one that was never published; ``missing``: jobs that are not registered; ``warnings``: what
+    is probably not meant.
     """
 
     id: str
@@ -39,6 +40,7 @@ class Drift:
     changes: list[Change] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     errors: dict[str, str] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
 
     @property
     def amiss(self) -> bool:
@@ -119,6 +121,7 @@ def _compare(config: Config, store: Store, clients: Clients, release: Release, m
         known = releases.jobs_of(conn, release.suite, release.build, release.serial)
         found = settings.context(conn, config, release)
     absent = gate.missing(plan, release.suite, release.build, release.serial, known)
+    mine.warnings = settings.warnings(config, plan, found)
     mine.missing = [job for missing in absent.values() for job in missing]
     wanted = settings.publish_all(config, plan, found, release.label)
     with ThreadPoolExecutor(_WORKERS) as pool:

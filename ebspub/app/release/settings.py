@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from ebspub.app.release import wanted
 from ebspub.app.release.wanted import Others, Wanted
 from ebspub.config import Config
-from ebspub.config.publishing import Publishing, find, names, publishing, sharing
+from ebspub.config.publishing import Publishing, find, names, publishing, sharing, unshared
 from ebspub.errors import UsageError
 from ebspub.states import Status
 from ebspub.store import EffectStatus, Job, jobs, releases
@@ -71,6 +71,20 @@ def publish_all(config: Config, plan: Publishing, found: Context, label: str) ->
         wanted.publish(job, sharing(config, plan.index, job.spec.region), label, found.written[job.id], found.others)
         for job in found.jobs
     )
+
+
+def warnings(config: Config, plan: Publishing, found: Context) -> list[str]:
+    """Return what is probably not meant, a sentence each: AMIs that are to be found and that nobody may launch."""
+    closed = [job for job in found.jobs if unshared(config, plan.index, job.spec.region)]
+    if not closed:
+        return []
+    accounts = sorted({job.account for job in closed if job.account is not None})
+    whose = f"account {', '.join(accounts)}" if accounts else "their own account"
+    regions = sorted({job.spec.region for job in closed})
+    where = "" if len(closed) == len(found.jobs) else f" in {', '.join(regions)}"
+    lacking = "[publish] says none of public, accounts, organizations and organizational_units"
+    meant = "write public = false there if that is meant"
+    return [f"{found.release.id}: nobody but {whose} may launch its AMIs{where}: {lacking}; {meant}"]
 
 
 def withdraw_all(found: Context) -> dict[str, list[Wanted]]:
