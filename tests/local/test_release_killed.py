@@ -179,7 +179,8 @@ def test_a_process_that_dies_at_the_feeds_is_finished_by_the_next(stage: Stage) 
     stage.config.write_text(stage.config.read_text() + "quorum = 1\n")
     stage.config.write_text(stage.config.read_text().replace('"amd64", "i386"', '"amd64"'))
     runtime, whole = runtime_of(stage), Files(stage)
-    for when, work in itertools.product(("before", "after"), (app.publish, app.unpublish)):
+    works: list[Callable[..., app.Result]] = [app.publish, app.unpublish]
+    for when, work in itertools.product(("before", "after"), works):
         whole.notes.clear()
         with pytest.raises(Died):
             work(runtime, ["lucid-server"], lambda _: None, feeds=DyingFiles(stage, when=when))

@@ -25,6 +25,7 @@ from ebspub.app.release.work import Outcome, RegionWork, Tell
 from ebspub.app.runtime import Runtime
 from ebspub.config.publishing import Publishing
 from ebspub.errors import BusyError, EbspubError, LeaseLostError, StoreError, UsageError
+from ebspub.feeds.sync import SyncError
 from ebspub.store import Job, Lease, notices, releases
 from ebspub.store.leases import this_process
 from ebspub.store.releases import Release
@@ -85,14 +86,18 @@ def publish(
     return _each(runtime, found, lambda release: _Work(runtime, release, tell, feeds).publish(label))
 
 
-def unpublish(runtime: Runtime, targets: Sequence[str], tell: Tell, *, feeds: Feeds | None = None) -> Result:
+def unpublish(
+    runtime: Runtime, targets: Sequence[str], tell: Tell, *, feeds: Feeds | None = None, anyway: bool = False
+) -> Result:
     """Take builds back: out of the feeds first, then out of the parameters, then their permissions.
+
+    ``anyway``: also where copies of the feeds cannot be brought up to date, and go on naming what nobody may use.
 
     Raises UsageError for what names no build that was published, ConfigError, StoreError.
     """
     with runtime.store.read() as conn:
         found = chosen_releases(conn, targets)
-    return _each(runtime, found, lambda release: _Work(runtime, release, tell, feeds).unpublish())
+    return _each(runtime, found, lambda release: _Work(runtime, release, tell, feeds).unpublish(anyway=anyway))
 
 
 def _each(runtime: Runtime, found: Sequence[Release], work: Callable[[Release], Released]) -> Result:
@@ -256,7 +261,7 @@ class _Work:
 
     # --- unpublish ---------------------------------------------------------------------------------------
 
-    def unpublish(self) -> Released:
+    def unpublish(self, *, anyway: bool) -> Released:
         with self._store.read() as conn:
             jobs = releases.jobs_of(conn, self._release.suite, self._release.build, self._release.serial)
         check_accounts(self._runtime, jobs)
@@ -270,7 +275,7 @@ class _Work:
                 releases.withdraw(conn, self._release.id, lease, now)
                 releases.change(conn, self._release.id, lease, now, state=state)
                 found = settings.context(conn, self._config, self._release)
-            if not self._write_feeds():
+            if not self._write_feeds() and not self._revokes(anyway=anyway):
                 # What is still to be found must stay usable.
                 self._end(lease, None)
                 return self._done
@@ -285,6 +290,18 @@ class _Work:
         finally:
             self._give_back(lease)
         return self._done
+
+    def _revokes(self, *, anyway: bool) -> bool:
+        """Whether what the feeds lack is so little that who says so may go on; tells of that way."""
+        error = self._done.errors[""]
+        if not isinstance(error, SyncError) or anyway:
+            return isinstance(error, SyncError)
+        way = (
+            f"Nothing was revoked. `ebspub unpublish --revoke-anyway {self._release.id}` does it all the same: that "
+            "copy then names AMIs that nobody may launch, until it is brought up to date."
+        )
+        self._done.errors[""] = SyncError(error.what, todo=f"{error.todo} {way}" if error.todo else way)
+        return False
 
     # --- what they share ---------------------------------------------------------------------------------
 

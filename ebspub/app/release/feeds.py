@@ -16,6 +16,7 @@ from ebspub.config.feeds import FeedsTable
 from ebspub.errors import ConfigError
 from ebspub.feeds import every, files, from_store, signing, streams, sync
 from ebspub.feeds.catalog import Catalog
+from ebspub.feeds.sync import SyncError
 from ebspub.states import Status
 from ebspub.store import Store, jobs, releases
 
@@ -28,7 +29,10 @@ class Feeds(Protocol):
     """
 
     def write(self, store: Store) -> Sequence[str]:
-        """Bring the files to what the store says; return those that changed. Raises EbspubError."""
+        """Bring the files to what the store says; return those that changed.
+
+        Raises EbspubError; SyncError where only copies of them could not be brought there.
+        """
 
     def check(self, store: Store) -> Sequence[str]:
         """Return the files that are stale or missing, one line each; writes nothing. Raises EbspubError."""
@@ -98,14 +102,24 @@ class Folder:
         if bucket is None and told.rsync is None:
             return []
         changed: list[str] = []
+        problems: list[SyncError] = []
         with files.copying(self.folder):
             rendering = files.kept(self.folder)
             if bucket is not None:
-                done = sync.to_s3(rendering, copies.s3(told.region), *bucket, cache=told.cache)
-                root = "/".join(filter(None, bucket))
-                changed = [f"s3://{root}/{path}" for path in (*done.written, *done.removed)]
+                try:
+                    done = sync.to_s3(rendering, copies.s3(told.region), *bucket, cache=told.cache)
+                except SyncError as error:
+                    problems.append(error)
+                else:
+                    root = "/".join(filter(None, bucket))
+                    changed = [f"s3://{root}/{path}" for path in (*done.written, *done.removed)]
             if told.rsync is not None:
-                sync.by_rsync(self.folder, rendering, told.rsync, delete=told.delete)
+                try:
+                    sync.by_rsync(self.folder, rendering, told.rsync, delete=told.delete)
+                except SyncError as error:
+                    problems.append(error)
+        if problems:
+            raise problems[0]
         return changed
 
 
