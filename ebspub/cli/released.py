@@ -100,14 +100,14 @@ def drift_document(drift: Drift) -> dict[str, Any]:
 
 
 def print_drift(drifts: Sequence[Drift], files: Sequence[str]) -> None:
-    """Say what `ebspub publish` would change; nothing where nothing is amiss."""
+    """Say what `ebspub publish`, or `unpublish`, would change; nothing where nothing is amiss."""
     for drift in drifts:
         for warning in drift.warnings:
             output.err(f"warning: {output.clean(warning)}")
         if not drift.amiss:
             continue
         state = f"{drift.state} as {drift.label}" if drift.state else "not published yet"
-        again = "unpublish" if drift.state == "unpublishing" else "publish"
+        again = "unpublish" if drift.state in ("unpublishing", "unpublished") else "publish"
         output.out("")
         output.out(
             f"{drift.id}: {state}; `ebspub {again} {drift.id}` makes {output.plural(len(drift.changes), 'call')}"

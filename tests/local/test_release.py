@@ -214,6 +214,27 @@ def test_what_is_unpublished_is_found_no_more_and_then_revoked(stage: Stage) -> 
     assert app.unpublish(runtime_of(stage), ["lucid-server-20101020"], lambda _: None).releases[0].made == []
 
 
+def test_what_was_taken_back_and_is_open_again_is_shown_by_plan_and_taken_back_by_unpublish(stage: Stage) -> None:
+    register_all(stage)
+    publish(stage)
+    assert app.unpublish(runtime_of(stage), ["lucid-server"], lambda _: None).exit_code == 0
+    config, job = load(stage.config), stage.get(f"lucid-server-20101020-amd64-{stage.region}")
+    (quiet,) = drift(config, stage.store, stage.clients, select(config))
+    assert not quiet.amiss
+    stage.ec2().modify_image_attribute(
+        ImageId=job.ami_id, Attribute="launchPermission", LaunchPermission={"Add": [{"Group": "all"}]}
+    )
+    (found,) = drift(config, stage.store, stage.clients, select(config))
+    assert [(each.action, each.target) for each in found.changes] == [("ModifyImageAttribute", job.ami_id)]
+    shown = CliRunner().invoke(program, ["--config", str(stage.config), "plan"])
+    assert "unpublished as release; `ebspub unpublish lucid-server-20101020` makes 1 call" in shown.stdout
+    assert due(config, stage.store, select(config)) == []
+    assert app.unpublish(runtime_of(stage), ["lucid-server-20101020"], lambda _: None).exit_code == 0
+    assert seen(stage)["launch"] == []
+    (quiet,) = drift(config, stage.store, stage.clients, select(config))
+    assert not quiet.amiss
+
+
 def test_what_the_account_forbids_is_told_before_anything_is_changed(stage: Stage) -> None:
     register_all(stage)
     ec2 = stage.ec2()
