@@ -25,6 +25,7 @@ from tests.local.leftovers import Stage
 from tests.local.released import PUBLISH, clients, cloud, configure, public, register, runtime_of, seen, stage, state
 
 __all__ = ["clients", "cloud", "stage"]
+pytestmark = [pytest.mark.timeout(3600)]
 OLD, NEW = "lucid-server-20101001", "lucid-server-20101020"
 #: Without ``--whole``: before or after the last of these calls.
 FEW = {
@@ -70,6 +71,21 @@ def again(stage: Stage, verb: str, build: str = NEW) -> Sequence[str]:
     return [change.action for change in result.releases[0].made]
 
 
+def prepare(stage: Stage, other: str) -> None:
+    """Let all be as before the first time: the build is not public and has no tags, or is public."""
+    if other == "publish":
+        again(stage, "publish")
+        return
+    with stage.store.read() as conn:
+        known = releases.get(conn, NEW)
+    if known is not None:
+        again(stage, "unpublish")
+    serial(stage, NEW)
+    job = stage.get(f"{NEW}-amd64-{stage.region}")
+    gone: list[Any] = [{"Key": key} for key in ("Stream", "ebspub:label")]
+    stage.ec2().delete_tags(Resources=[str(job.ami_id), str(job.snapshot_id)], Tags=gone)
+
+
 def killed(stage: Stage, verb: str, rule: dict[str, Any], when: str) -> bool:
     """Run the command until it is killed at a call; return whether it was."""
     process = subprocess.Popen(command(stage, verb), env=dict(os.environ), stdout=subprocess.PIPE, text=True)
@@ -106,8 +122,7 @@ def test_killed_at_any_call_it_is_ended_by_the_next(
     stage: Stage, folder: Path, verb: str, request: pytest.FixtureRequest
 ) -> None:
     other = {"publish": "unpublish", "unpublish": "publish"}[verb]
-    if verb == "unpublish":
-        again(stage, other)
+    prepare(stage, other)
     since = len(stage.cloud.calls())
     assert subprocess.run(command(stage, verb), capture_output=True, timeout=100, check=False).returncode == 0
     recorded = stage.cloud.calls(since)
@@ -119,7 +134,7 @@ def test_killed_at_any_call_it_is_ended_by_the_next(
         counts = changing(recorded)
         points = [({"actions": frozenset({action}), "nth": counts[action]}, when) for action, when in FEW[verb]]
     for rule, when in points:
-        again(stage, other)
+        prepare(stage, other)
         since = len(stage.cloud.calls())
 
         died = killed(stage, verb, rule, when)
