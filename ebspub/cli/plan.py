@@ -38,7 +38,8 @@ def plan(
     publish what the artefact is, or what is to be copied was cancelled), unknown (the region did not answer). Exits
     with 3 where a job is to be refused or is unknown.
 
-    Of builds that are public it shows what differs from the configuration: what `ebspub publish` would change.
+    Of builds that are public it shows what differs from the configuration: what `ebspub publish` would change; of those
+    that were taken back what is open again: what `ebspub unpublish` would take back.
 
     Estimates: list prices of us-east-1 and rules of thumb; times are this database's own, once it has finished jobs of
     the same way.

@@ -59,6 +59,8 @@ def _summary(released: Released) -> str:
 
 
 def _complain(released: Released, verb: str) -> None:
+    for warning in released.warnings:
+        output.err(f"warning: {output.clean(warning)}")
     for error in released.errors.values():
         output.err(f"ebspub: {output.clean_lines(str(error))}")
     if released.missing and not released.errors:
@@ -76,6 +78,7 @@ def _document(released: Released) -> dict[str, Any]:
         "changes": [change_document(each) for each in released.made],
         "files": list(released.files),
         "missing": list(released.missing),
+        "warnings": list(released.warnings),
         "errors": [
             {"region": region or None, "message": error.what, "todo": error.todo}
             for region, error in released.errors.items()
@@ -91,17 +94,20 @@ def drift_document(drift: Drift) -> dict[str, Any]:
         "state": drift.state or None,
         "changes": [change_document(each) for each in drift.changes],
         "missing": list(drift.missing),
+        "warnings": list(drift.warnings),
         "errors": [{"region": region or None, "message": what} for region, what in drift.errors.items()],
     }
 
 
 def print_drift(drifts: Sequence[Drift], files: Sequence[str]) -> None:
-    """Say what `ebspub publish` would change; nothing where nothing is amiss."""
+    """Say what `ebspub publish`, or `unpublish`, would change; nothing where nothing is amiss."""
     for drift in drifts:
+        for warning in drift.warnings:
+            output.err(f"warning: {output.clean(warning)}")
         if not drift.amiss:
             continue
         state = f"{drift.state} as {drift.label}" if drift.state else "not published yet"
-        again = "unpublish" if drift.state == "unpublishing" else "publish"
+        again = "unpublish" if drift.state in ("unpublishing", "unpublished") else "publish"
         output.out("")
         output.out(
             f"{drift.id}: {state}; `ebspub {again} {drift.id}` makes {output.plural(len(drift.changes), 'call')}"

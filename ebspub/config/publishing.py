@@ -101,6 +101,11 @@ def sharing(config: Config, index: int, region: str) -> Sharing:
     )
 
 
+def unshared(config: Config, index: int, region: str) -> bool:
+    """Whether nobody else may use the build's AMIs in ``region`` though ``public = false`` does not say so."""
+    return not sharing(config, index, region).launch and _layers(config, index, region).get("public") is None
+
+
 def publishes(config: Config, region: str) -> bool:
     """Whether any build is to be shared, or named, in ``region`` once it is published."""
     return any(sharing(config, index, region) != Sharing() for index in range(len(config.builds)))

@@ -30,6 +30,8 @@ BUSY_TIMEOUT = 30.0
 _SHM_SIZE = 32 * 1024
 #: PostgreSQL's advisory lock that one migration at a time holds; SQLite's write lock does the same.
 _MIGRATION_LOCK = 0x65627370
+#: The same for transactions that must see all that others of their kind have committed.
+_ONE_BY_ONE = 0x65627371
 
 
 def sqlite_file(url: str | URL) -> Path | None:
@@ -154,6 +156,15 @@ def _insertion(dialect_name: str, table: sa.Table, columns: tuple[str, ...]) -> 
     # Whatever is in conflict: a row that another process is adding conflicts in its primary key, too.
     statement: sa.Insert = dialect.insert(table).values(values).on_conflict_do_nothing()
     return statement.execution_options(preserve_rowcount=True)
+
+
+def one_by_one(conn: sa.Connection) -> None:
+    """Let a transaction that writes go on only when no other is between this call and its end.
+
+    SQLite's writers are alone anyway. PostgreSQL's see, in READ COMMITTED, what those before them have committed.
+    """
+    if conn.dialect.name == "postgresql":
+        conn.execute(sa.select(sa.func.pg_advisory_xact_lock(_ONE_BY_ONE)))
 
 
 @contextmanager

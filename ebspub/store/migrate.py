@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from alembic.config import Config
 
 #: The revision that this version writes: the newest of the migrations.
-HEAD: Final = "0003"
+HEAD: Final = "0004"
 
 
 def script_folder() -> Path:

@@ -6,7 +6,7 @@ way of :mod:`ebspub.store.leases`; every change checks owner and epoch in its ow
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from ebspub.errors import LeaseLostError
 from ebspub.spec import JobSpec
 from ebspub.store import events, jobs, leases, tables
-from ebspub.store.database import insert_if_absent
+from ebspub.store.database import insert_if_absent, one_by_one
 from ebspub.store.records import Failure, Job, Lease
 from ebspub.store.tables import EffectStatus, ReleaseState
 
@@ -27,7 +27,10 @@ _JOBS = tables.jobs
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """A build that was asked to be public. ``error``: what stood in the way the last time, by region."""
+    """A build that was asked to be public. ``error``: what stood in the way the last time, by region.
+
+    ``settled``: the last epoch whose work came to its end with nothing in the way.
+    """
 
     id: str
     suite: str
@@ -42,6 +45,7 @@ class Release:
     updated_at: float
     published_at: float | None
     unpublished_at: float | None
+    settled: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +68,12 @@ class ReleaseChange:
 
 @dataclass(frozen=True, slots=True)
 class Announced:
-    """A job that others may find, of which release, and since when."""
+    """A job that others can use, of which release, and since when. ``listed``: whether they may find it."""
 
     job_id: str
     release_id: str
     at: float
+    listed: bool
 
 
 def release_id(spec: JobSpec) -> str:
@@ -165,13 +170,26 @@ def relabel(conn: sa.Connection, release: Release, lease: Lease, label: str, now
         )
 
 
+def ready(conn: sa.Connection, wanted: str, lease: Lease, found: Iterable[Job], now: float) -> None:
+    """Write down that all who may can use jobs: a path that goes from build to build may go on to them.
+
+    Raises LeaseLostError.
+    """
+    one_by_one(conn)
+    change(conn, wanted, lease, now)
+    for job in found:
+        row = {"job_id": job.id, "release_id": wanted, "at": now, "listed": False}
+        insert_if_absent(conn, _ANNOUNCED, row, unique=("job_id",))
+
+
 def announce(conn: sa.Connection, wanted: str, lease: Lease, found: Iterable[Job], now: float) -> list[str]:
     """Let others find jobs; return the ids of those that they could not find before. Raises LeaseLostError."""
-    change(conn, wanted, lease, now)
+    chosen = list(found)
+    ready(conn, wanted, lease, chosen, now)
     fresh = []
-    for job in found:
-        row = {"job_id": job.id, "release_id": wanted, "at": now}
-        if insert_if_absent(conn, _ANNOUNCED, row, unique=("job_id",)):
+    for job in chosen:
+        hidden = _ANNOUNCED.c.job_id == job.id, sa.not_(_ANNOUNCED.c.listed)
+        if conn.execute(_ANNOUNCED.update().where(*hidden).values(listed=True, at=now)).rowcount == 1:
             fresh.append(job.id)
             _tell(conn, job, now, "published", f"{job.ami_id} as {job.label}")
     return fresh
@@ -180,21 +198,31 @@ def announce(conn: sa.Connection, wanted: str, lease: Lease, found: Iterable[Job
 def withdraw(
     conn: sa.Connection, wanted: str, lease: Lease, now: float, only: Iterable[str] | None = None
 ) -> list[str]:
-    """Let nobody find the jobs of a release (``only`` these) any more; return their ids. Raises LeaseLostError."""
+    """Let nobody find the jobs of a release (``only`` these) any more, and no path go on to them.
+
+    Return the ids of those that could be found. Raises LeaseLostError.
+    """
+    one_by_one(conn)
     change(conn, wanted, lease, now)
     chosen = None if only is None else set(only)
-    mine = [each.job_id for each in announced(conn) if each.release_id == wanted]
+    mine = {each.job_id: each.listed for each in usable(conn) if each.release_id == wanted}
     gone = [job_id for job_id in mine if chosen is None or job_id in chosen]
     for job in jobs.find(conn, ids=gone) if gone else ():
         conn.execute(_ANNOUNCED.delete().where(_ANNOUNCED.c.job_id == job.id))
-        _tell(conn, job, now, "unpublished", str(job.ami_id))
-    return gone
+        if mine[job.id]:
+            _tell(conn, job, now, "unpublished", str(job.ami_id))
+    return [job_id for job_id in gone if mine[job_id]]
+
+
+def usable(conn: sa.Connection) -> list[Announced]:
+    """Return every job that all who may can use, whether or not they may find it yet, in that order."""
+    query = sa.select(_ANNOUNCED).order_by(_ANNOUNCED.c.at, _ANNOUNCED.c.job_id)
+    return [Announced(**row) for row in conn.execute(query).mappings()]
 
 
 def announced(conn: sa.Connection) -> list[Announced]:
     """Return every job that others may find, in the order in which they could."""
-    query = sa.select(_ANNOUNCED).order_by(_ANNOUNCED.c.at, _ANNOUNCED.c.job_id)
-    return [Announced(**row) for row in conn.execute(query).mappings()]
+    return [each for each in usable(conn) if each.listed]
 
 
 def withdrawn(conn: sa.Connection) -> dict[str, float]:
@@ -219,6 +247,30 @@ def open_change(
     key = conn.execute(_CHANGES.insert(), told).inserted_primary_key
     assert key is not None
     return int(key[0])
+
+
+def under_change(conn: sa.Connection, wanted: str, region: str, targets: Collection[str], now: float) -> set[str]:
+    """Return those of ``targets`` that a living process is changing for another release than ``wanted``.
+
+    Until the end of the transaction nobody begins to, and what others have decided on before is in it.
+    """
+    one_by_one(conn)
+    query = (
+        sa.select(_CHANGES.c.target, _CHANGES.c.release_id)
+        .join(_RELEASES, sa.and_(_RELEASES.c.id == _CHANGES.c.release_id, _RELEASES.c.epoch == _CHANGES.c.epoch))
+        .where(
+            _RELEASES.c.lease_owner.is_not(None),
+            _CHANGES.c.status == EffectStatus.OPEN.value,
+            _CHANGES.c.region == region,
+            _CHANGES.c.target.in_(sorted(targets)),
+            _CHANGES.c.release_id != wanted,
+        )
+    )
+    held: dict[str, set[str]] = {}
+    for target, name in conn.execute(query):
+        held.setdefault(name, set()).add(target)
+    living = [found for found in (get(conn, name) for name in held) if found is not None and under_way(found, now)]
+    return {target for found in living for target in held[found.id]}
 
 
 def close_change(conn: sa.Connection, row: int, now: float, failure: Failure | None = None) -> None:
@@ -248,6 +300,15 @@ def history(conn: sa.Connection, wanted: Sequence[str], *, job_id: str | None = 
     query = sa.select(_CHANGES).where(_CHANGES.c.release_id.in_(list(wanted))).order_by(_CHANGES.c.id)
     if job_id is not None:
         query = query.where(_CHANGES.c.job_id == job_id)
+    return _changes(conn, query)
+
+
+def changes_of(conn: sa.Connection, job_ids: Iterable[str]) -> list[ReleaseChange]:
+    """Return every call made for some jobs, whatever release it was made for, oldest first."""
+    return _changes(conn, sa.select(_CHANGES).where(_CHANGES.c.job_id.in_(sorted(job_ids))).order_by(_CHANGES.c.id))
+
+
+def _changes(conn: sa.Connection, query: sa.Select[Any]) -> list[ReleaseChange]:
     return [
         ReleaseChange(**{**row, "status": EffectStatus(row["status"]), "error": Failure.from_json(row["error"])})
         for row in conn.execute(query).mappings()
@@ -269,4 +330,5 @@ def _release(row: sa.RowMapping) -> Release:
         **{name: row[name] for name in (*plain, "published_at", "unpublished_at")},
         state=ReleaseState(row["state"]),
         lease=None if owner is None else Lease(owner, row["lease_until"], row["epoch"]),
+        settled=row["settled_epoch"],
     )

@@ -307,20 +307,25 @@ releases = sa.Table(
     sa.Column("updated_at", sa.Double, nullable=False),
     sa.Column("published_at", sa.Double),
     sa.Column("unpublished_at", sa.Double),
+    # The last epoch whose work came to its end with nothing in the way; of a smaller one something is still to be done.
+    sa.Column("settled_epoch", sa.Integer, nullable=False, server_default="0"),
     sa.UniqueConstraint("suite", "build", "serial"),
     _one_of("state", ReleaseState, "state"),
     sa.CheckConstraint("(lease_owner IS NULL) = (lease_until IS NULL) AND epoch >= 0", name="lease"),
     sa.CheckConstraint("state <> 'published' OR published_at IS NOT NULL", name="published"),
     sa.CheckConstraint("state <> 'unpublished' OR unpublished_at IS NOT NULL", name="unpublished"),
+    sa.CheckConstraint("settled_epoch >= 0 AND settled_epoch <= epoch", name="settled"),
 )
 
-#: The jobs of releases that are in the feeds, or are to be: what others may find. Gone from here before it is revoked.
+#: The jobs of releases that everybody who may can use. A path that goes from build to build belongs to the newest of
+#: them. Those that are ``listed`` are in the feeds, or are to be. Gone from here before it is revoked.
 announced = sa.Table(
     "announced",
     metadata,
     sa.Column("job_id", sa.String(255), sa.ForeignKey("jobs.id"), primary_key=True),
     sa.Column("release_id", sa.String(160), sa.ForeignKey("releases.id"), nullable=False),
     sa.Column("at", sa.Double, nullable=False),
+    sa.Column("listed", sa.Boolean, nullable=False, server_default=sa.true()),
     sa.Index("ix_announced_release_id", "release_id"),
 )
 
@@ -345,4 +350,26 @@ release_changes = sa.Table(
     sa.CheckConstraint("(status = 'open') = (closed_at IS NULL)", name="closed"),
     sa.Index("ix_release_changes_release_id", "release_id"),
     sa.Index("ix_release_changes_job_id", "job_id"),
+)
+
+#: That a build is public, or is so with more or as something else: written with the fact, ended when all were told.
+notices = sa.Table(
+    "notices",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("release_id", sa.String(160), sa.ForeignKey("releases.id"), nullable=False),
+    sa.Column("label", sa.String(64), nullable=False),
+    sa.Column("published_at", sa.Double, nullable=False),
+    # The ids of the jobs that others may find.
+    sa.Column("jobs", sa.JSON, nullable=False),
+    # The names of those who were told already.
+    sa.Column("told", sa.JSON, nullable=False),
+    # Who tells it at present: a lease.
+    sa.Column("teller", sa.String(255)),
+    sa.Column("teller_until", sa.Double),
+    sa.Column("at", sa.Double, nullable=False),
+    sa.Column("ended_at", sa.Double),
+    sa.CheckConstraint("(teller IS NULL) = (teller_until IS NULL)", name="teller"),
+    sa.CheckConstraint("ended_at IS NULL OR teller IS NULL", name="ended"),
+    sa.Index("ix_notices_release_id", "release_id"),
 )

@@ -28,6 +28,7 @@ from tests.local.released import (
     publish,
     register_all,
     runtime_of,
+    seen,
     stage,
     state,
 )
@@ -202,3 +203,33 @@ def test_feeds_that_cannot_be_written_keep_what_is_named_usable(stage: Stage, fo
     assert "the feeds cannot be written" in str(result.releases[0].errors[""])
     assert state(stage) == ("unpublishing", "release")
     assert result.releases[0].made == []
+
+
+def test_where_a_copy_is_dead_a_build_is_taken_back_by_who_says_so(stage: Stage, folder: Path) -> None:
+    publish(stage)
+    text = stage.config.read_text()
+    stage.config.write_text(text.replace("[notify]", '[feeds.sync]\nrsync = "rsync://127.0.0.1:9/images"\n[notify]'))
+    before = len(stage.cloud.calls())
+
+    refused = ebspub(stage, "unpublish", "lucid-server")
+
+    assert refused.returncode == 3
+    assert "`ebspub unpublish --revoke-anyway lucid-server-20101020` does it all the same" in refused.stderr
+    assert (stage.mutating(before), state(stage)[0]) == ([], "unpublishing")
+    assert told(folder, RELEASED) == {"ami-cb97bbbf"}  # the folder itself is written
+
+    done = ebspub(stage, "unpublish", "lucid-server", "--revoke-anyway")
+
+    assert done.returncode == 3
+    assert "127.0.0.1" in done.stderr
+    found = seen(stage)
+    assert (found["launch"], found["volume"], found["parameters"]) == ([], [], [])
+    assert state(stage)[0] == "unpublishing"
+    stage.config.write_text(text)
+    assert app.unpublish(runtime_of(stage), ["lucid-server"], lambda _: None).exit_code == 0
+    assert state(stage)[0] == "unpublished"
+    publish(stage)
+    configure(stage, f'{PUBLISH}\n[feeds]\nfolder = "{stage.config}/feeds"\n')  # cannot be written: no way past that
+    result = app.unpublish(runtime_of(stage), ["lucid-server"], lambda _: None, anyway=True)
+    assert (result.exit_code, result.releases[0].made) == (3, [])
+    assert seen(stage)["launch"] != []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import signal
 import subprocess
@@ -10,17 +11,23 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 
 from ebspub.app import release as app
+from ebspub.app.publish import Result
+from ebspub.app.release.auto import publish_complete
+from ebspub.app.release.drift import due
 from ebspub.aws.clients import BotoClients
-from ebspub.store import Store, leases, releases, tables
+from ebspub.config import load, select
+from ebspub.store import Store, leases, notices, releases, tables
 from tests.local.leftovers import Stage
 from tests.local.released import (
     FRIEND,
     ORGANIZATION,
+    PUBLISH,
     Files,
     clients,
     cloud,
@@ -97,6 +104,12 @@ def until_dead(stage: Stage, work: Callable[[], object], nth: int, when: str) ->
     return False
 
 
+def kept_state(stage: Stage) -> str:
+    with stage.store.read() as conn:
+        (found,) = releases.find(conn)
+    return found.state.value
+
+
 #: For one region and arch: tags of two, permissions of two (the snapshot's are two calls), two parameters.
 PUBLISHING = 7
 UNPUBLISHING = 5
@@ -166,7 +179,8 @@ def test_a_process_that_dies_at_the_feeds_is_finished_by_the_next(stage: Stage) 
     stage.config.write_text(stage.config.read_text() + "quorum = 1\n")
     stage.config.write_text(stage.config.read_text().replace('"amd64", "i386"', '"amd64"'))
     runtime, whole = runtime_of(stage), Files(stage)
-    for when, work in itertools.product(("before", "after"), (app.publish, app.unpublish)):
+    works: list[Callable[..., app.Result]] = [app.publish, app.unpublish]
+    for when, work in itertools.product(("before", "after"), works):
         whole.notes.clear()
         with pytest.raises(Died):
             work(runtime, ["lucid-server"], lambda _: None, feeds=DyingFiles(stage, when=when))
@@ -179,6 +193,55 @@ def test_a_process_that_dies_at_the_feeds_is_finished_by_the_next(stage: Stage) 
         assert state(stage)[0] == ("published" if work is app.publish else "unpublished")
         assert [bool(names) for names, _ in whole.notes] == [work is app.publish]
         assert (seen(stage)["launch"] != []) == (work is app.publish)
+
+
+def test_a_late_region_that_was_to_be_in_the_feeds_is_brought_there_by_the_next_run(stage: Stage) -> None:
+    stage.config.write_text(stage.config.read_text().replace("[builds.source]", 'publish = "auto"\n[builds.source]'))
+    stage.config.write_text(stage.config.read_text().replace('"amd64", "i386"', '"amd64"'))
+    configure(stage, PUBLISH + "quorum = 1\n")
+    config, whole = load(stage.config), Files(stage)
+
+    def left() -> list[str]:
+        return due(config, stage.store, select(config))
+
+    register(stage, "amd64", stage.regions[0])
+    publish(stage, feeds=whole)
+    assert left() == []
+    register(stage, "amd64", stage.regions[1])
+    with pytest.raises(Died):
+        app.publish(runtime_of(stage), ["lucid-server"], lambda _: None, feeds=DyingFiles(stage))
+    assert (len(public(stage)), kept_state(stage)) == (2, "published")
+    with stage.store.write() as conn:
+        conn.execute(tables.releases.update().values(lease_owner=None, lease_until=None))
+    assert left() == ["lucid-server-20101020"]
+    broken = Files(stage, "the folder is full")
+    assert app.publish(runtime_of(stage), ["lucid-server"], lambda _: None, feeds=broken).exit_code == 3
+    assert left() == ["lucid-server-20101020"]
+
+    publish_complete(runtime_of(stage), select(config), Result())
+
+    assert left() == []
+    with stage.store.read() as conn:
+        assert [len(each.jobs) for each, _ in notices.history(conn, ["lucid-server-20101020"])] == [1, 2]
+
+
+def test_what_was_not_told_of_a_build_when_its_process_was_killed_is_told_by_the_next(
+    stage: Stage, tmp_path: Path
+) -> None:
+    register_all(stage)
+    file = tmp_path / "told"
+    keep = [sys.executable, "-c", "import sys; open(sys.argv[1], 'a').write(sys.stdin.read())", str(file)]
+    stage.config.write_text(stage.config.read_text() + f"[notify]\ncommand = {json.dumps(keep)}\n")
+    rule = stage.cloud.deny("PutParameter")
+    assert ebspub(stage, "publish", "lucid-server").returncode == 3
+    stage.cloud.remove_fault(rule)
+    publish(stage)  # without any notifier: as if it had been killed before it told
+    done = ebspub(stage, "run")
+    assert (done.returncode, done.stdout) == (0, "")
+    told = [json.loads(line) for line in file.read_text().splitlines()]
+    assert [each["event"] for each in told] == ["finished", "published"]
+    assert (told[0]["command"], len(told[0]["errors"])) == ("publish", 2)
+    assert told[1]["release"]["id"] == "lucid-server-20101020"
 
 
 @pytest.mark.parametrize("when", few(["after"], ["before", "after"]))

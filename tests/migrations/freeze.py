@@ -24,7 +24,7 @@ from typing import Any
 
 from ebspub.spec import Method
 from ebspub.states import Kind, State, Status
-from ebspub.store import Job, events, jobs, migrate, releases, tables, verifications
+from ebspub.store import Job, events, jobs, migrate, notices, releases, tables, verifications
 from ebspub.store.database import sqlite_file
 from tests.simulation.chaos import Chaos, Killed, Weather
 from tests.simulation.clients import ACCOUNT
@@ -168,6 +168,11 @@ class Account:
             releases.announce(conn, found.id, lease, [job], now)
             row = {"job_id": job_id, "region": REGION, "action": "ModifyImageAttribute", "target": job.ami_id}
             releases.open_change(conn, found.id, lease, {**row, "request": {"add": ["all"]}}, now=now, until=now + 60.0)
+            releases.change(conn, found.id, lease, now, state=tables.ReleaseState.PUBLISHED.value, published_at=now)
+            public = releases.get(conn, found.id)
+            assert public is not None
+            assert notices.add(conn, public, now)
+            assert notices.take(conn, "publisher", now, lambda _: now + 60.0)
 
     def document(self) -> dict[str, Any]:
         """Return the account as it will be thawed: what is there, or is believed to be."""

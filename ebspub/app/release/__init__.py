@@ -4,8 +4,9 @@
 wanted (configuration and jobs) against what is seen gives the calls that are missing, each recorded before and after it
 is made (:mod:`ebspub.store.releases`). Publishing again therefore repairs whatever a kill, a hand or another tool has
 done to it, adds regions that came late, revokes what is not configured any more, and does nothing where nothing is
-missing. Regions go side by side, and one's failure stops no other. The feeds come last, and go first when a build is
-taken back.
+missing. Regions go side by side, and one's failure stops no other. A path that goes from build to build moves in no
+region before the build can be used in all that must be there, and is the newest build's whoever publishes at the same
+time (:mod:`ebspub.app.release.work`). The feeds come last, and go first when a build is taken back.
 """
 
 from __future__ import annotations
@@ -24,11 +25,13 @@ from ebspub.app.release.work import Outcome, RegionWork, Tell
 from ebspub.app.runtime import Runtime
 from ebspub.config.publishing import Publishing
 from ebspub.errors import BusyError, EbspubError, LeaseLostError, StoreError, UsageError
-from ebspub.store import Job, Lease, releases
+from ebspub.feeds.sync import SyncError
+from ebspub.store import Job, Lease, notices, releases
 from ebspub.store.leases import this_process
 from ebspub.store.releases import Release
 from ebspub.store.tables import ReleaseState
 
+S = TypeVar("S")
 T = TypeVar("T")
 __all__ = ["Change", "Released", "Result", "publish", "unpublish"]
 
@@ -37,7 +40,8 @@ __all__ = ["Change", "Released", "Result", "publish", "unpublish"]
 class Released:
     """What came of one release. ``errors``: what stands in the way, by region; those of no region under an empty name.
 
-    ``missing``: ids of jobs of its regions that are not registered; ``files``: what changed in the feeds.
+    ``missing``: ids of jobs of its regions that are not registered; ``files``: what changed in the feeds; ``warnings``:
+    what is probably not meant.
     """
 
     id: str
@@ -47,6 +51,7 @@ class Released:
     errors: dict[str, EbspubError] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
     files: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     busy: bool = False
 
 
@@ -81,14 +86,18 @@ def publish(
     return _each(runtime, found, lambda release: _Work(runtime, release, tell, feeds).publish(label))
 
 
-def unpublish(runtime: Runtime, targets: Sequence[str], tell: Tell, *, feeds: Feeds | None = None) -> Result:
+def unpublish(
+    runtime: Runtime, targets: Sequence[str], tell: Tell, *, feeds: Feeds | None = None, anyway: bool = False
+) -> Result:
     """Take builds back: out of the feeds first, then out of the parameters, then their permissions.
+
+    ``anyway``: also where copies of the feeds cannot be brought up to date, and go on naming what nobody may use.
 
     Raises UsageError for what names no build that was published, ConfigError, StoreError.
     """
     with runtime.store.read() as conn:
         found = chosen_releases(conn, targets)
-    return _each(runtime, found, lambda release: _Work(runtime, release, tell, feeds).unpublish())
+    return _each(runtime, found, lambda release: _Work(runtime, release, tell, feeds).unpublish(anyway=anyway))
 
 
 def _each(runtime: Runtime, found: Sequence[Release], work: Callable[[Release], Released]) -> Result:
@@ -137,6 +146,7 @@ class _Work:
             gate.require_verified(self._config, release.id, found.jobs)
         check_accounts(self._runtime, found.jobs)
         self._done.missing = [job for missing in absent.values() for job in missing]
+        self._done.warnings = settings.warnings(self._config, plan, found)
         wanted = settings.publish_all(self._config, plan, found, label)
         barred = self._barred(plan, absent, wanted, found)
         with self._store.write() as conn:
@@ -153,9 +163,11 @@ class _Work:
     ) -> dict[str, EbspubError]:
         """Return the regions whose account does not allow it, and why. Raises it where the build cannot do without."""
         encrypted = frozenset(job.id for job in found.jobs if job.spec.volume.encrypted)
+        now = self._clock.now()
+        hidden = frozenset(job.id for job in found.jobs if now <= _shown_at(job))
 
         def ask(region: str) -> EbspubError | None:
-            return gate.refusal(self._runtime.clients, region, wanted[region], encrypted)
+            return gate.refusal(self._runtime.clients, region, wanted[region], encrypted, hidden)
 
         told = dict(zip(wanted, self._side_by_side(ask, list(wanted)), strict=True))
         barred = {region: error for region, error in told.items() if error is not None}
@@ -178,8 +190,25 @@ class _Work:
         try:
             found = self._begin(lease, label)
             wanted = settings.publish_all(self._config, plan, found, label)
-            open_to = {region: each for region, each in wanted.items() if region not in barred}
-            outcomes = self._regions(lease, open_to, found, plan.patience)
+            work = self._work(lease, found, plan.patience)
+            lacking = {*absent, *barred}
+
+            def go_on(begun: Sequence[Outcome]) -> list[Outcome]:
+                failed = {each.region for each in begun if each.error is not None or each.gone}
+                complete = self._public or gate.enough(plan, {*lacking, *failed})
+                now_wanted = self._ready(lease, plan, label, begun, complete=complete)
+                return self._side_by_side(
+                    lambda each: work.finish(each, now_wanted.get(each.region, ()), moving=complete), begun
+                )
+
+            def begin(region: str) -> Outcome:
+                return work.begin(region, wanted[region])
+
+            regions = [region for region in wanted if region not in barred]
+            if self._public:
+                outcomes = self._side_by_side(lambda region: go_on([begin(region)])[0], regions)
+            else:
+                outcomes = go_on(self._side_by_side(begin, regions))
             errors = {**barred, **{each.region: each.error for each in outcomes if each.error is not None}}
             self._gather(outcomes, errors)
             gone = frozenset(job for each in outcomes for job in each.gone)
@@ -189,6 +218,20 @@ class _Work:
         finally:
             self._give_back(lease)
         return self._done
+
+    def _ready(
+        self, lease: Lease, plan: Publishing, label: str, begun: Sequence[Outcome], *, complete: bool
+    ) -> dict[str, list[Wanted]]:
+        """Write down what can be used; return what is wanted, with all that other builds have become meanwhile."""
+        now, name = self._clock.now(), self._release.id
+        regions = {each.region for each in begun if each.error is None}
+        gone = frozenset(job for each in begun for job in each.gone)
+        with self._store.write() as conn:
+            releases.withdraw(conn, name, lease, now, gone)
+            found = settings.context(conn, self._config, self._release, [each.region for each in begun])
+            usable = [job for job in found.jobs if job.spec.region in regions and job.id not in gone]
+            releases.ready(conn, name, lease, usable if complete and not self._runtime.stop.signal else [], now)
+        return settings.publish_all(self._config, plan, found, label)
 
     def _begin(self, lease: Lease, label: str) -> settings.Context:
         """Write down that it begins, and as what. What is public stays so: its repair takes nothing back."""
@@ -204,11 +247,13 @@ class _Work:
     def _announce(self, lease: Lease, usable: Sequence[Job], gone: frozenset[str], *, complete: bool) -> None:
         """Let others find what they may use, once all is there that must be; nobody what is not there any more."""
         now, name = self._clock.now(), self._release.id
+        if self._runtime.stop.signal:
+            self._end(lease, None)
+            return
         with self._store.write() as conn:
-            releases.withdraw(conn, name, lease, now, gone)
             releases.announce(conn, name, lease, usable, now)
             shown = any(each.release_id == name for each in releases.announced(conn))
-        if not (complete or shown or gone) or self._runtime.stop.signal:
+        if not (complete or shown or gone):
             self._end(lease, None)
             return
         self._write_feeds()
@@ -216,7 +261,7 @@ class _Work:
 
     # --- unpublish ---------------------------------------------------------------------------------------
 
-    def unpublish(self) -> Released:
+    def unpublish(self, *, anyway: bool) -> Released:
         with self._store.read() as conn:
             jobs = releases.jobs_of(conn, self._release.suite, self._release.build, self._release.serial)
         check_accounts(self._runtime, jobs)
@@ -227,19 +272,36 @@ class _Work:
             now = self._clock.now()
             with self._store.write() as conn:
                 state = ReleaseState.UNPUBLISHING.value
-                releases.change(conn, self._release.id, lease, now, state=state)
                 releases.withdraw(conn, self._release.id, lease, now)
+                releases.change(conn, self._release.id, lease, now, state=state)
                 found = settings.context(conn, self._config, self._release)
-            if not self._write_feeds():
+            if not self._write_feeds() and not self._revokes(anyway=anyway):
                 # What is still to be found must stay usable.
                 self._end(lease, None)
                 return self._done
-            outcomes = self._regions(lease, settings.withdraw_all(found), found, self._patience)
+            wanted, work = settings.withdraw_all(found), self._work(lease, found, self._patience)
+
+            def whole(region: str) -> Outcome:
+                return work.finish(work.begin(region, wanted[region]), wanted[region], moving=True)
+
+            outcomes = self._side_by_side(whole, list(wanted))
             self._gather(outcomes, {each.region: each.error for each in outcomes if each.error is not None})
             self._end(lease, None if self._done.errors else ReleaseState.UNPUBLISHED)
         finally:
             self._give_back(lease)
         return self._done
+
+    def _revokes(self, *, anyway: bool) -> bool:
+        """Whether what the feeds lack is so little that who says so may go on; tells of that way."""
+        error = self._done.errors[""]
+        if not isinstance(error, SyncError) or anyway:
+            return isinstance(error, SyncError)
+        way = (
+            f"Nothing was revoked. `ebspub unpublish --revoke-anyway {self._release.id}` does it all the same: that "
+            "copy then names AMIs that nobody may launch, until it is brought up to date."
+        )
+        self._done.errors[""] = SyncError(error.what, todo=f"{error.todo} {way}" if error.todo else way)
+        return False
 
     # --- what they share ---------------------------------------------------------------------------------
 
@@ -262,17 +324,13 @@ class _Work:
         with self._store.write() as conn:
             releases.give_back(conn, self._release.id, lease, self._clock.now())
 
-    def _regions(
-        self, lease: Lease, wanted: Mapping[str, list[Wanted]], found: settings.Context, patience: float
-    ) -> list[Outcome]:
-        lags = [(job.ended_at or 0.0) + job.spec.limits.listing_lag for job in found.jobs]
-        fresh = max(lags, default=0.0)
-        work = RegionWork(self._runtime, self._release.id, lease, patience=patience, fresh=fresh, tell=self._tell)
-        return self._side_by_side(lambda region: work.run(region, wanted[region]), list(wanted))
+    def _work(self, lease: Lease, found: settings.Context, patience: float) -> RegionWork:
+        fresh = max(map(_shown_at, found.jobs), default=0.0)
+        return RegionWork(self._runtime, found, lease, patience=patience, fresh=fresh, tell=self._tell)
 
-    def _side_by_side(self, work: Callable[[str], T], regions: Sequence[str]) -> list[T]:
+    def _side_by_side(self, work: Callable[[S], T], each: Sequence[S]) -> list[T]:
         with ThreadPoolExecutor(self._config.engine.workers, thread_name_prefix="publish") as pool:
-            return list(pool.map(work, regions))
+            return list(pool.map(work, each))
 
     def _gather(self, outcomes: Sequence[Outcome], errors: Mapping[str, EbspubError]) -> None:
         self._done.made = [change for each in outcomes for change in each.made]
@@ -299,11 +357,20 @@ class _Work:
             values: dict[str, object] = {"error": errors}
             if state is not None:
                 values["state"] = state.value
+                if errors is None:
+                    values["settled_epoch"] = lease.epoch
             if state is ReleaseState.PUBLISHED and (known.published_at is None or known.state is not state):
                 values["published_at"] = now
             if state is ReleaseState.UNPUBLISHED:
                 values["unpublished_at"] = now
             releases.change(conn, known.id, lease, now, **values)
             ended = releases.get(conn, known.id)
-        assert ended is not None
+            assert ended is not None
+            if state is ReleaseState.PUBLISHED:
+                notices.add(conn, ended, now)
         self._done.label, self._done.state = ended.label, ended.state.value
+
+
+def _shown_at(job: Job) -> float:
+    """Return until when EC2 may hide what a registered job made."""
+    return (job.ended_at or 0.0) + job.spec.limits.listing_lag

@@ -19,7 +19,7 @@ def publish_complete(runtime: Runtime, specs: Iterable[JobSpec], result: Result)
     """
     if runtime.stop.event.is_set():
         return result
-    names = due(runtime.config, runtime.store, specs)
+    names = due(runtime.config, runtime.store, specs, runtime.clock)
     if names:
         done = publish(runtime, names, _quiet)
         result.released, result.signal = done.releases, done.signal

@@ -1,8 +1,11 @@
-"""What `ebspub publish` would do with builds that are public, or that `run` is to make so. Looks only."""
+"""What `ebspub publish` would do with builds that are public, or that `run` is to make so, and `unpublish` with others.
+
+Looks only.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -13,6 +16,7 @@ from ebspub.app.release.targets import chosen_builds
 from ebspub.app.release.wanted import Change, Wanted, changes
 from ebspub.aws.clients import Clients
 from ebspub.aws.failures import AwsError
+from ebspub.clock import Clock, SystemClock
 from ebspub.config import Config
 from ebspub.config.publishing import find, publishing
 from ebspub.errors import EbspubError, JobError
@@ -29,7 +33,8 @@ _WORKERS = 16
 class Drift:
     """What is amiss with one build. ``errors``: why it is not known, or cannot be mended, by region.
 
-    ``state`` is empty for one that was never published; ``missing``: jobs that are not registered.
+    ``state`` is empty for one that was never published; ``missing``: jobs that are not registered; ``warnings``: what
+    is probably not meant.
     """
 
     id: str
@@ -38,6 +43,7 @@ class Drift:
     changes: list[Change] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     errors: dict[str, str] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
 
     @property
     def amiss(self) -> bool:
@@ -48,13 +54,14 @@ class Drift:
 def drift(config: Config, store: Store, clients: Clients, specs: Iterable[JobSpec]) -> list[Drift]:
     """Return what there is to be said of the builds of ``specs``, those of which nothing is amiss among them.
 
-    Of what was taken back, or is to be published by hand and never was, nothing is said. Raises StoreError.
+    Of what is to be published by hand and never was nothing is said; what was taken back is to stay so. Raises
+    StoreError.
     """
     found = []
-    for release, registered in _candidates(config, store, list(specs)):
+    for release, registered in _candidates(config, store, list(specs), taken_back=True):
         begun = release.epoch > 0
         mine = Drift(release.id, release.label, release.state.value if begun else "")
-        if registered and release.state is not ReleaseState.UNPUBLISHING:
+        if registered:
             _compare(config, store, clients, release, mine)
         found.append(mine)
     return found
@@ -68,12 +75,13 @@ def stale(config: Config, store: Store, feeds: Feeds | None = None) -> list[str]
         return [error.what]
 
 
-def due(config: Config, store: Store, specs: Iterable[JobSpec]) -> list[str]:
+def due(config: Config, store: Store, specs: Iterable[JobSpec], clock: Clock | None = None) -> list[str]:
     """Return the builds of ``specs`` that are complete and that `run` is to publish: not yet, or not whole, public.
 
-    One that somebody took back stays so.
+    Not whole is also what somebody died over, or what something stood in the way of, be it the feeds alone. One that
+    somebody took back stays so.
     """
-    found = []
+    found, now = [], (clock or SystemClock()).now()
     for release, registered in _candidates(config, store, list(specs)):
         index = find(config, release.suite, release.build, release.label)
         plan = publishing(config, index) if index is not None else None
@@ -83,8 +91,9 @@ def due(config: Config, store: Store, specs: Iterable[JobSpec]) -> list[str]:
             known = releases.jobs_of(conn, release.suite, release.build, release.serial)
             public = {each.job_id for each in releases.announced(conn)}
         absent = gate.missing(plan, release.suite, release.build, release.serial, known)
+        settled = release.settled == release.epoch or releases.under_way(release, now)
         whole = release.state is ReleaseState.PUBLISHED and {job.id for job in registered_of(known)} <= public
-        if gate.enough(plan, absent) and not whole:
+        if gate.enough(plan, absent) and not (whole and settled):
             found.append(release.id)
     return found
 
@@ -94,8 +103,13 @@ def registered_of(known: Iterable[Job]) -> list[Job]:
     return [job for job in known if job.status is Status.DONE]
 
 
-def _candidates(config: Config, store: Store, specs: Sequence[JobSpec]) -> list[tuple[Release, bool]]:
-    """Return the builds of ``specs`` that are public or are to be, each with whether it has a registered job."""
+def _candidates(
+    config: Config, store: Store, specs: Sequence[JobSpec], *, taken_back: bool = False
+) -> list[tuple[Release, bool]]:
+    """Return the builds of ``specs`` that are public or are to be, each with whether it has a registered job.
+
+    ``taken_back``: those as well that were public.
+    """
     names = dict.fromkeys(releases.release_id(spec) for spec in specs)
     with store.read() as conn:
         known = {each.id: each for each in releases.find(conn)}
@@ -105,19 +119,27 @@ def _candidates(config: Config, store: Store, specs: Sequence[JobSpec]) -> list[
     for release in found:
         index = find(config, release.suite, release.build, release.label)
         auto = index is not None and publishing(config, index).when == "auto"
-        if release.state is not ReleaseState.UNPUBLISHED and (release.epoch > 0 or auto):
+        back = release.state is ReleaseState.UNPUBLISHED
+        if taken_back if back else (release.epoch > 0 or auto):
             wanted.append((release, release.id in ready))
     return wanted
 
 
 def _compare(config: Config, store: Store, clients: Clients, release: Release, mine: Drift) -> None:
-    plan = settings.plan_of(config, release, release.label)
     with store.read() as conn:
         known = releases.jobs_of(conn, release.suite, release.build, release.serial)
         found = settings.context(conn, config, release)
+    if release.state in (ReleaseState.UNPUBLISHING, ReleaseState.UNPUBLISHED):
+        _ask(clients, settings.withdraw_all(found), mine)
+        return
+    plan = settings.plan_of(config, release, release.label)
     absent = gate.missing(plan, release.suite, release.build, release.serial, known)
+    mine.warnings = settings.warnings(config, plan, found)
     mine.missing = [job for missing in absent.values() for job in missing]
-    wanted = settings.publish_all(config, plan, found, release.label)
+    _ask(clients, settings.publish_all(config, plan, found, release.label), mine)
+
+
+def _ask(clients: Clients, wanted: Mapping[str, Sequence[Wanted]], mine: Drift) -> None:
     with ThreadPoolExecutor(_WORKERS) as pool:
         answers = pool.map(lambda region: _region(clients, region, wanted[region]), wanted)
         for region, answer in zip(wanted, answers, strict=True):
@@ -129,9 +151,11 @@ def _compare(config: Config, store: Store, clients: Clients, release: Release, m
 
 def _region(clients: Clients, region: str, wanted: Sequence[Wanted]) -> list[Change] | EbspubError:
     try:
-        seen, absent = look(clients.region(region), wanted)
+        seen, unseen = look(clients.region(region), wanted)
     except AwsError as error:
         return error
+    # Of what is taken back, it is as good if nothing is there.
+    absent = unseen - {each.job_id for each in wanted if each.withdrawn}
     if absent:
         return JobError(f"{region}: no AMI and snapshot of {', '.join(sorted(absent))}")
     return changes(wanted, seen)

@@ -6,7 +6,7 @@ before it takes anything back. What is to be found are the rows of :func:`ebspub
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -16,6 +16,7 @@ from ebspub.config.feeds import FeedsTable
 from ebspub.errors import ConfigError, EbspubError
 from ebspub.feeds import every, files, from_store, rsync, signing, streams, sync
 from ebspub.feeds.catalog import Catalog
+from ebspub.feeds.sync import SyncError
 from ebspub.states import Status
 from ebspub.store import Store, jobs, releases
 
@@ -28,7 +29,10 @@ class Feeds(Protocol):
     """
 
     def write(self, store: Store) -> Sequence[str]:
-        """Bring the files to what the store says; return those that changed. Raises EbspubError."""
+        """Bring the files to what the store says; return those that changed.
+
+        Raises EbspubError; SyncError where only copies of them could not be brought there.
+        """
 
     def check(self, store: Store) -> Sequence[str]:
         """Return the files that are stale or missing, one line each; writes nothing. Raises EbspubError."""
@@ -112,21 +116,35 @@ class Folder:
         return [rsync.below(told.rsync, path) for path in found]
 
     def _copy(self) -> list[str]:
-        told = self._table.sync
-        bucket = told.bucket
-        if bucket is None and told.rsync is None:
+        """Bring the copies to what is in the folder; one that fails stops no other. Raises SyncError, the first one."""
+        if self._table.sync.bucket is None and self._table.sync.rsync is None:
             return []
         changed: list[str] = []
+        problems: list[SyncError] = []
         with files.copying(self.folder):
             rendering = files.kept(self.folder)
-            if bucket is not None:
-                done = sync.to_s3(rendering, copies.s3(told.region), *bucket, cache=told.cache)
-                root = "/".join(filter(None, bucket))
-                changed = [f"s3://{root}/{path}" for path in (*done.written, *done.removed)]
-            if told.rsync is not None:
-                done = rsync.copy(self.folder, rendering, told.rsync, delete=told.delete)
-                changed += [rsync.below(told.rsync, path) for path in (*done.written, *done.removed)]
+            for copy in (self._to_bucket, self._by_rsync):
+                try:
+                    changed += copy(rendering)
+                except SyncError as error:
+                    problems.append(error)
+        if problems:
+            raise problems[0]
         return changed
+
+    def _to_bucket(self, rendering: Mapping[str, bytes]) -> list[str]:
+        told = self._table.sync
+        if told.bucket is None:
+            return []
+        done = sync.to_s3(rendering, copies.s3(told.region), *told.bucket, cache=told.cache)
+        return [f"s3://{'/'.join(filter(None, told.bucket))}/{path}" for path in (*done.written, *done.removed)]
+
+    def _by_rsync(self, rendering: Mapping[str, bytes]) -> list[str]:
+        told = self._table.sync
+        if told.rsync is None:
+            return []
+        done = rsync.copy(self.folder, rendering, told.rsync, delete=told.delete)
+        return [rsync.below(told.rsync, path) for path in (*done.written, *done.removed)]
 
 
 def configured(config: Config) -> Feeds:

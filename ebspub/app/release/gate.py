@@ -72,10 +72,17 @@ def require_verified(config: Config, release: str, jobs: Sequence[Job]) -> None:
         )
 
 
-def refusal(clients: Clients, region: str, wanted: Sequence[Wanted], encrypted: frozenset[str]) -> EbspubError | None:
+def refusal(
+    clients: Clients,
+    region: str,
+    wanted: Sequence[Wanted],
+    encrypted: frozenset[str],
+    hidden: frozenset[str] = frozenset(),
+) -> EbspubError | None:
     """Return what the account does not allow in a region; None for nothing, or where that cannot be known.
 
-    ``encrypted``: jobs whose snapshots are. A region that does not answer is no refusal: its own work tells that.
+    ``encrypted``: jobs whose snapshots are; ``hidden``: jobs whose AMIs and snapshots EC2 may not show yet: what is
+    absent of them is there, and nobody's. A region that does not answer is no refusal: its own work tells that.
     """
     public = [each for each in wanted if EVERYBODY in each.launch]
     if not public:
@@ -86,7 +93,7 @@ def refusal(clients: Clients, region: str, wanted: Sequence[Wanted], encrypted: 
     except AwsError as error:
         log.info("%s: not looked at before: %s", region, error.what)
         return None
-    there = [each for each in public if each.job_id not in absent]
+    there = [each for each in public if each.job_id not in absent - hidden]
     fresh = [each for each in there if EVERYBODY not in seen[each.job_id].launch]
     unseen = [each for each in there if EVERYBODY not in seen[each.job_id].volume]
     secret = sorted(each.image for each in public if each.job_id in encrypted)

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from ebspub.app.release import wanted
 from ebspub.app.release.wanted import Others, Wanted
 from ebspub.config import Config
-from ebspub.config.publishing import Publishing, find, names, publishing, sharing
+from ebspub.config.publishing import Publishing, find, names, publishing, sharing, unshared
 from ebspub.errors import UsageError
 from ebspub.states import Status
 from ebspub.store import EffectStatus, Job, jobs, releases
@@ -41,20 +41,28 @@ def plan_of(config: Config, release: Release, label: str) -> Publishing:
     return publishing(config, index)
 
 
-def context(conn: sa.Connection, config: Config, release: Release) -> Context:
-    """Read what is to be known of a release."""
+def context(conn: sa.Connection, config: Config, release: Release, regions: Sequence[str] | None = None) -> Context:
+    """Read what is to be known of a release; ``regions``: only there."""
     mine = [j for j in releases.jobs_of(conn, release.suite, release.build, release.serial) if j.status is Status.DONE]
-    shown = releases.announced(conn)
-    others = jobs.find(conn, ids=[each.job_id for each in shown if each.release_id != release.id])
-    written = _written(conn, [*mine, *others], {release.id, *(each.release_id for each in shown)})
+    if regions is not None:
+        mine = [job for job in mine if job.spec.region in regions]
+    return Context(release, tuple(mine), _written(conn, mine), others(conn, config, release.id, regions or ()))
+
+
+def others(conn: sa.Connection, config: Config, release_id: str, regions: Sequence[str] = ()) -> Others:
+    """Read what is to be known of the builds beside one; ``regions``: only there."""
+    usable = [each.job_id for each in releases.usable(conn) if each.release_id != release_id]
+    found = jobs.find(conn, ids=usable, regions=regions) if usable else []
+    index = {job.id: find(config, job.spec.suite, job.spec.build, job.label) for job in found}
+    written = _written(conn, [job for job in found if index[job.id] is None])
 
     def held(job: Job) -> Collection[str]:
-        index = find(config, job.spec.suite, job.spec.build, job.label)
-        if index is None:
+        mine = index[job.id]
+        if mine is None:
             return written[job.id][0]
-        return names(sharing(config, index, job.spec.region), job.spec, job.label)
+        return names(sharing(config, mine, job.spec.region), job.spec, job.label)
 
-    return Context(release, tuple(mine), written, Others(tuple(others), held))
+    return Others(tuple(found), held)
 
 
 def publish_all(config: Config, plan: Publishing, found: Context, label: str) -> dict[str, list[Wanted]]:
@@ -63,6 +71,20 @@ def publish_all(config: Config, plan: Publishing, found: Context, label: str) ->
         wanted.publish(job, sharing(config, plan.index, job.spec.region), label, found.written[job.id], found.others)
         for job in found.jobs
     )
+
+
+def warnings(config: Config, plan: Publishing, found: Context) -> list[str]:
+    """Return what is probably not meant, a sentence each: AMIs that are to be found and that nobody may launch."""
+    closed = [job for job in found.jobs if unshared(config, plan.index, job.spec.region)]
+    if not closed:
+        return []
+    accounts = sorted({job.account for job in closed if job.account is not None})
+    whose = f"account {', '.join(accounts)}" if accounts else "their own account"
+    regions = sorted({job.spec.region for job in closed})
+    where = "" if len(closed) == len(found.jobs) else f" in {', '.join(regions)}"
+    lacking = "[publish] says none of public, accounts, organizations and organizational_units"
+    meant = "write public = false there if that is meant"
+    return [f"{found.release.id}: nobody but {whose} may launch its AMIs{where}: {lacking}; {meant}"]
 
 
 def withdraw_all(found: Context) -> dict[str, list[Wanted]]:
@@ -77,15 +99,15 @@ def _by_region(found: Iterable[Wanted]) -> dict[str, list[Wanted]]:
     return regions
 
 
-def _written(conn: sa.Connection, known: Sequence[Job], ids: Iterable[str]) -> dict[str, Written]:
+def _written(conn: sa.Connection, known: Sequence[Job]) -> dict[str, Written]:
     """Return the paths and tags that jobs were given and that were not taken away again, by every call on record.
 
     A call whose answer was lost may have been made: it counts as one that was.
     """
     images = {job.id: job.ami_id for job in known}
     found: dict[str, Written] = {job.id: (set(), set()) for job in known}
-    for change in releases.history(conn, sorted(ids)):
-        if change.job_id not in found or change.status is EffectStatus.FAILED:
+    for change in releases.changes_of(conn, images) if images else ():
+        if change.status is EffectStatus.FAILED:
             continue
         paths, tags = found[change.job_id]
         if change.action == "PutParameter" and change.request["value"] == images[change.job_id]:

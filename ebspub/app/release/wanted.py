@@ -7,7 +7,7 @@ process that dies between two of them is repaired by looking again.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import Any
 
@@ -53,6 +53,11 @@ class Change:
         """Whether it makes more public, so that it must not follow what failed."""
         return self.phase <= Phase.MOVE_NAME
 
+    @property
+    def moves(self) -> bool:
+        """Whether its path may be that of several builds: whose it is must be decided at the last moment."""
+        return self.phase in (Phase.MOVE_NAME, Phase.UNNAME)
+
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
@@ -85,6 +90,11 @@ class Wanted:
         """Every path that must be looked at."""
         return frozenset((*self.parameters, *self.left))
 
+    @property
+    def shared(self) -> frozenset[str]:
+        """Those paths among them that other builds may hold as well."""
+        return frozenset((*self.moving, *self.left))
+
 
 @dataclass(frozen=True, slots=True)
 class Seen:
@@ -109,7 +119,7 @@ def newest(jobs: Iterable[Job]) -> Job | None:
 
 @dataclass(frozen=True)
 class Others:
-    """The jobs that others may find at present, of all builds, and the paths that each of them holds or held."""
+    """The jobs that others can use at present, of all other builds, and the paths that each of them holds or held."""
 
     jobs: Sequence[Job] = ()
     names: Callable[[Job], Iterable[str]] = lambda _job: ()
@@ -164,6 +174,20 @@ def _left(job: Job, paths: Iterable[str], others: Others) -> dict[str, str | Non
         heir = newest(others.holding(path, job.spec))
         found[path] = heir.ami_id if heir is not None else None
     return found
+
+
+def decided(change: Change, job: Job, others: Others) -> Change | None:
+    """Return the call that is to be made instead of one that moves a path of ``job``, if any, as ``others`` are now.
+
+    The path goes to the newest build that can be used, whatever it was when it was looked at.
+    """
+    heir = newest(others.holding(change.target, job.spec))
+    if change.phase is Phase.MOVE_NAME:
+        return None if _is_newer(change.target, job, others) else change
+    if heir is None:
+        return replace(change, action="DeleteParameter", request={}, what=f"held {job.ami_id}")
+    told = {"value": str(heir.ami_id)}
+    return replace(change, job_id=heir.id, action="PutParameter", request=told, what=f"holds {heir.ami_id} again")
 
 
 def changes(wanted: Sequence[Wanted], seen: Mapping[str, Seen]) -> list[Change]:

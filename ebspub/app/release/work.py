@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
+import sqlalchemy as sa
+
 from ebspub.app.release.look import AbsentError, look
-from ebspub.app.release.wanted import Change, Seen, Wanted, changes
+from ebspub.app.release.settings import Context, others
+from ebspub.app.release.wanted import Change, Phase, Seen, Wanted, changes, decided
 from ebspub.app.runtime import Runtime
 from ebspub.aws import parameters, sharing
 from ebspub.aws.clients import RegionClients
 from ebspub.aws.failures import RETRYABLE, AwsError
-from ebspub.errors import EbspubError, LeaseLostError, StoreError
+from ebspub.errors import EbspubError, JobError, LeaseLostError, StoreError
 from ebspub.store import Failure, Lease, releases
 
 T = TypeVar("T")
@@ -48,46 +52,80 @@ CALLS: Mapping[str, Callable[[RegionClients, Change], None]] = {
 
 @dataclass
 class Outcome:
-    """What came of the work in one region. ``error``: why not all is done; ``gone``: jobs whose AMI does not exist."""
+    """What came of the work in one region. ``error``: why not all is done; ``gone``: jobs whose AMI does not exist.
+
+    ``seen``: what there was of each job at the beginning; None where that is not known.
+    """
 
     region: str
     made: list[Change] = field(default_factory=list)
     error: EbspubError | None = None
     gone: frozenset[str] = frozenset()
+    seen: dict[str, Seen] | None = None
 
 
 class RegionWork:
-    """The work for one release in one region. ``fresh``: until when what was just registered may be hidden."""
+    """The work for one release in one region. ``fresh``: until when what was just registered may be hidden.
+
+    It has two parts, so that nothing goes on to a build before all of it can be used: first what lets others use it,
+    then the paths that go from build to build, and all that is taken back.
+    """
 
     def __init__(
-        self, runtime: Runtime, release: str, lease: Lease, *, patience: float, fresh: float, tell: Tell
+        self, runtime: Runtime, found: Context, lease: Lease, *, patience: float, fresh: float, tell: Tell
     ) -> None:
-        self._runtime, self._release, self._lease, self._tell = runtime, release, lease, tell
+        self._runtime, self._release, self._lease, self._tell = runtime, found.release.id, lease, tell
+        self._jobs = {job.id: job for job in found.jobs}
         self._clock, self._store = runtime.clock, runtime.store
         self._patience, self._fresh = patience, fresh
         self._rng = random.Random()  # noqa: S311 - jitter, no secret
 
-    def run(self, region: str, wanted: Sequence[Wanted]) -> Outcome:
-        """Make what is missing. Raises LeaseLostError and StoreError only."""
+    def begin(self, region: str, wanted: Sequence[Wanted]) -> Outcome:
+        """Make the calls that are missing for the AMIs to be used. Raises LeaseLostError and StoreError only."""
         outcome = Outcome(region)
-        try:
+        with self._kept(outcome):
             clients = self._runtime.clients.region(region)
-            seen, outcome.gone = self._look(clients, wanted)
-            there = [each for each in wanted if each.job_id not in outcome.gone]
-            for change in changes(there, seen):
-                self._one(clients, change, outcome)
+            outcome.seen, outcome.gone = self._look(clients, wanted)
+            self._all(clients, wanted, outcome, lambda change: change.phase < Phase.MOVE_NAME)
+        return outcome
+
+    def finish(self, outcome: Outcome, wanted: Sequence[Wanted], *, moving: bool) -> Outcome:
+        """Make all other calls; without ``moving`` none by which a path goes on to the build. Raises as `begin`."""
+        if outcome.seen is None:
+            return outcome
+        with self._kept(outcome):
+            clients = self._runtime.clients.region(outcome.region)
+            self._look_again(clients, wanted, outcome)
+            first = Phase.MOVE_NAME if moving else Phase.UNNAME
+            self._all(clients, wanted, outcome, lambda change: change.phase >= first)
             if outcome.gone:
-                raise AbsentError(f"{region}: no AMI and snapshot of {', '.join(sorted(outcome.gone))}", outcome.gone)
+                what = f"{outcome.region}: no AMI and snapshot of {', '.join(sorted(outcome.gone))}"
+                raise AbsentError(what, outcome.gone)
+        if outcome.error is None and moving:
+            with self._store.write() as conn:
+                releases.settle(conn, self._release, self._lease, outcome.region, self._clock.now())
+        return outcome
+
+    @contextmanager
+    def _kept(self, outcome: Outcome) -> Iterator[None]:
+        """Keep what stands in the way; the first error is what is told."""
+        try:
+            yield
         except (LeaseLostError, StoreError):
             raise
         except EbspubError as error:
             outcome.error = outcome.error or error
         if self._stopping:
-            outcome.error = outcome.error or EbspubError(f"{region}: interrupted")
-        elif outcome.error is None:
-            with self._store.write() as conn:
-                releases.settle(conn, self._release, self._lease, region, self._clock.now())
-        return outcome
+            outcome.error = outcome.error or EbspubError(f"{outcome.region}: interrupted")
+
+    def _all(
+        self, clients: RegionClients, wanted: Sequence[Wanted], outcome: Outcome, meant: Callable[[Change], bool]
+    ) -> None:
+        assert outcome.seen is not None
+        there = [each for each in wanted if each.job_id not in outcome.gone]
+        for change in changes(there, outcome.seen):
+            if meant(change):
+                self._one(clients, change, outcome)
 
     @property
     def _stopping(self) -> bool:
@@ -103,38 +141,93 @@ class RegionWork:
             self._hold()
             self._clock.wait(self._runtime.config.engine.poll_interval, self._runtime.stop.event)
 
+    def _look_again(self, clients: RegionClients, wanted: Sequence[Wanted], outcome: Outcome) -> None:
+        """See what holds the paths that other builds may hold, too, once nobody changes them who did not know of us."""
+        assert outcome.seen is not None
+        paths = frozenset(path for each in wanted for path in each.shared)
+        if not paths:
+            return
+        self._waiting(lambda: self._others_at(outcome.region, paths), outcome.region)
+        held = self._patiently(lambda: parameters.read(clients.ssm, paths))
+        for each in wanted:
+            seen = outcome.seen[each.job_id]
+            kept = {path: there for path, there in seen.parameters.items() if path not in paths}
+            mine = {path: held[path] for path in each.shared if path in held}
+            outcome.seen[each.job_id] = replace(seen, parameters={**kept, **mine})
+
+    def _others_at(self, region: str, paths: Collection[str]) -> set[str]:
+        with self._store.write() as conn:
+            return releases.under_change(conn, self._release, region, paths, self._clock.now())
+
+    def _waiting(self, others_at: Callable[[], set[str]], region: str) -> None:
+        """Wait until other processes are through with what they are changing. Raises JobError."""
+        deadline = self._clock.now() + self._patience
+        while paths := others_at():
+            if self._clock.now() > deadline or self._stopping:
+                raise JobError(
+                    f"{region}: another process is still changing {', '.join(sorted(paths))}",
+                    todo="Publish again when it has ended.",
+                )
+            self._hold()
+            self._clock.wait(self._runtime.config.engine.poll_interval, self._runtime.stop.event)
+
     def _one(self, clients: RegionClients, change: Change, outcome: Outcome) -> None:
         """Make one call; after one that failed only those that take something back."""
         if self._stopping or (outcome.error is not None and change.opens):
             return
         try:
-            self._patiently(lambda: self._make(clients, change))
+            made = self._patiently(lambda: self._make(clients, change))
         except (LeaseLostError, StoreError):
             raise
         except EbspubError as error:
             log.info("%s: %s", self._release, error.what)
             outcome.error = outcome.error or error
         else:
-            outcome.made.append(change)
-            self._tell(change)
+            if made is not None:
+                outcome.made.append(made)
+                self._tell(made)
 
-    def _make(self, clients: RegionClients, change: Change) -> None:
-        now = self._clock.now()
-        row = {name: getattr(change, name) for name in ("job_id", "region", "action", "target")}
-        row["request"] = dict(change.request)
-        with self._store.write() as conn:
-            opened = releases.open_change(
-                conn, self._release, self._lease, row, now=now, until=now + self._runtime.config.engine.lease
-            )
+    def _make(self, clients: RegionClients, change: Change) -> Change | None:
+        """Make one call; return it as it was made, None where it is not to be made any more."""
+        opened: list[tuple[int, Change] | None] = []
+
+        def others_at() -> set[str]:
+            with self._store.write() as conn:
+                paths = {change.target} if change.moves else set()
+                now = self._clock.now()
+                held = releases.under_change(conn, self._release, change.region, paths, now) if paths else set()
+                if not held:
+                    opened.append(self._open(conn, change))
+            return held
+
+        self._waiting(others_at, change.region)
+        if opened[0] is None:
+            return None
+        row, meant = opened[0]
         try:
-            CALLS[change.action](clients, change)
+            CALLS[meant.action](clients, meant)
         except AwsError as error:
             if error.definite:
                 told = Failure(error.what, code=error.code, request_id=error.request_id, todo=error.todo)
-                self._close(opened, told)
+                self._close(row, told)
             # Else nobody knows whether it was made: the row stays open, and whoever looks next sees it.
             raise
-        self._close(opened, None)
+        self._close(row, None)
+        return meant
+
+    def _open(self, conn: sa.Connection, change: Change) -> tuple[int, Change] | None:
+        """Record a call that is about to be made: from here on nobody else begins to move its path."""
+        meant: Change | None = change
+        if change.moves:
+            beside = others(conn, self._runtime.config, self._release, [change.region])
+            meant = decided(change, self._jobs[change.job_id], beside)
+        if meant is None:
+            return None
+        now = self._clock.now()
+        row = {name: getattr(meant, name) for name in ("job_id", "region", "action", "target")}
+        row["request"] = dict(meant.request)
+        until = now + self._runtime.config.engine.lease
+        return releases.open_change(conn, self._release, self._lease, row, now=now, until=until), meant
 
     def _close(self, row: int, failure: Failure | None) -> None:
         with self._store.write() as conn:

@@ -95,6 +95,15 @@ RELEASE_CHANGE: dict[str, Any] = {
     "status": "open",
     "opened_at": NOW,
 }
+NOTICE: dict[str, Any] = {
+    "id": 1,
+    "release_id": "release",
+    "label": "daily",
+    "published_at": NOW,
+    "jobs": [],
+    "told": [],
+    "at": NOW,
+}
 BASE = {
     "meta": {"key": "key", "value": ""},
     "jobs": JOB,
@@ -107,6 +116,7 @@ BASE = {
     "releases": RELEASE,
     "announced": ANNOUNCED,
     "release_changes": RELEASE_CHANGE,
+    "notices": NOTICE,
 }
 DONE = {"state": "registered", "status": "done", "ami_id": "ami-1", "snapshot_id": "snap-1", "ended_at": NOW}
 LEASED = {"status": "running", "lease_owner": "me", "lease_until": NOW}
@@ -217,6 +227,8 @@ IMPOSSIBLE = [
     Impossible("ck_releases_lease", {"epoch": -1}),
     Impossible("ck_releases_published", {"state": "published"}),
     Impossible("ck_releases_unpublished", {"state": "unpublished"}),
+    Impossible("ck_releases_settled", {"settled_epoch": -1}),
+    Impossible("ck_releases_settled", {"settled_epoch": 1}),
     Impossible("pk_announced", {}, first={}),
     Impossible("fk_announced_job_id_jobs", {"job_id": "no-such-job"}),
     Impossible("fk_announced_release_id_releases", {"release_id": "no-such-release"}),
@@ -226,6 +238,11 @@ IMPOSSIBLE = [
     Impossible("ck_release_changes_status", {"status": "lost", "closed_at": NOW}),
     Impossible("ck_release_changes_closed", {"closed_at": NOW}),
     Impossible("ck_release_changes_closed", {"status": "done"}),
+    Impossible("pk_notices", {}, first={}),
+    Impossible("fk_notices_release_id_releases", {"release_id": "no-such-release"}),
+    Impossible("ck_notices_teller", {"teller": "me"}),
+    Impossible("ck_notices_teller", {"teller_until": NOW}),
+    Impossible("ck_notices_ended", {"teller": "me", "teller_until": NOW, "ended_at": NOW}),
 ]
 
 
@@ -262,7 +279,7 @@ def insert(store: Store, table: sa.Table, *rows: dict[str, Any]) -> None:
             conn.execute(tables.resources.insert(), RESOURCE)
         if table.name == "occupants":
             conn.execute(tables.shared_builders.insert(), SHARED)
-        if table.name in ("announced", "release_changes"):
+        if table.name in ("announced", "release_changes", "notices"):
             conn.execute(tables.releases.insert(), RELEASE)
         for row in rows:
             conn.execute(table.insert(), {**BASE[table.name], **row})

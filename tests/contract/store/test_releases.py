@@ -130,6 +130,48 @@ def test_what_is_announced_is_so_once_and_until_it_is_withdrawn(store: Store) ->
     assert actions[-2:] == ["published", "unpublished"]
 
 
+def test_what_can_be_used_is_found_only_when_it_is_announced(store: Store) -> None:
+    job = begun(store)
+    lease = taken(store)
+    with store.write() as conn:
+        releases.ready(conn, NAME, lease, [job], NOW)
+        assert releases.announced(conn) == []
+        assert [each.job_id for each in releases.usable(conn)] == [job.id]
+        assert releases.withdraw(conn, NAME, lease, NOW + 1) == []  # nobody could find it
+        releases.ready(conn, NAME, lease, [job], NOW + 2)
+        assert releases.announce(conn, NAME, lease, [job], NOW + 3) == [job.id]
+        releases.ready(conn, NAME, lease, [job], NOW + 4)
+        assert [(each.at, each.listed) for each in releases.usable(conn)] == [(NOW + 3, True)]
+        actions = [each.action for each in events.history(conn, job.id)]
+    assert (actions.count("published"), actions.count("unpublished")) == (1, 0)
+
+
+def test_what_another_changes_is_told_while_it_lives_and_has_not_ended(store: Store) -> None:
+    job = begun(store)
+    lease = taken(store)
+
+    def held(by: str = "another", region: str = "us-east-1", now: float = NOW) -> set[str]:
+        with store.write() as conn:
+            return releases.under_change(conn, by, region, ["ami-1", "ami-2"], now)
+
+    assert held() == set()
+    with store.write() as conn:
+        opened = releases.open_change(conn, NAME, lease, row(job), now=NOW, until=NOW + 60)
+    assert held() == {"ami-1"}
+    assert (held(NAME), held(region="eu-west-1"), held(now=NOW + 61)) == (set(), set(), set())
+    with store.write() as conn:
+        releases.close_change(conn, opened, NOW)
+    assert held() == set()
+    with store.write() as conn:
+        releases.open_change(conn, NAME, lease, row(job), now=NOW, until=NOW + 60)
+        releases.give_back(conn, NAME, lease, NOW)
+    assert held() == set()
+    assert take(store, release_of(store), DEAD) is not None
+    with store.write() as conn:
+        releases.open_change(conn, NAME, Lease(DEAD, NOW, 2), row(job), now=NOW, until=NOW + 60)
+    assert held() == set()
+
+
 def test_a_label_goes_to_the_release_and_its_jobs(store: Store) -> None:
     job = begun(store)
     lease = taken(store)

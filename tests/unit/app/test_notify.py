@@ -6,6 +6,7 @@ import json
 import logging
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,9 +18,11 @@ import pytest
 from moto import mock_aws
 
 from ebspub.app.notify import notifying
+from ebspub.app.release import Released
 from ebspub.app.report import job_document
 from ebspub.config import parse
-from ebspub.store import Job, Store, jobs, releases, tables
+from ebspub.errors import JobError
+from ebspub.store import Job, Store, jobs, notices, releases, tables
 from ebspub.store.leases import this_process
 from tests.contract.store import rows
 
@@ -128,35 +131,121 @@ def test_only_what_is_asked_for_is_told(store: Store, failed: Job, tmp_path: Pat
     assert [job["status"] for job in document["jobs"]] == ["failed"]
 
 
-def test_a_build_that_became_public_is_told_once(store: Store, tmp_path: Path) -> None:
-    file = tmp_path / "told"
+@pytest.fixture
+def registered(store: Store) -> tuple[Job, Job]:
     first, second = (
         changed(store, job_id, state="registered", status="done", ami_id="ami-1", snapshot_id="snap-1", ended_at=1.0)
         for job_id in rows.plan(store, rows.spec(), rows.spec(region="eu-west-1"))
     )
+    return first, second
 
-    def announce(*found: Job, label: str = "release") -> None:
-        with notifying(parse("[notify]\n" + command(file)), store) as notifier:
-            with store.write() as conn:
-                releases.add(conn, found[0].spec, label, 1.0)
-                release = releases.get(conn, releases.release_id(found[0].spec))
-                assert release is not None
-                lease = releases.claim(conn, release, owner=this_process(), now=1.0, until=9.0)
-                assert lease is not None
-                releases.announce(conn, release.id, lease, found, 2.0)
-                told = {"state": "published", "published_at": release.published_at or 2.0, "label": label}
-                releases.change(conn, release.id, lease, 2.0, **told)
-                releases.give_back(conn, release.id, lease, 2.0)
-            notifier.published()
 
-    announce(first)
-    announce(first)
-    announce(first, second)
-    announce(first, second, label="beta1")
+def announce(store: Store, *found: Job, label: str = "release", state: str = "published") -> None:
+    """Let jobs be public, as publishing them leaves it."""
+    with store.write() as conn:
+        releases.add(conn, found[0].spec, label, 1.0)
+        release = releases.get(conn, releases.release_id(found[0].spec))
+        assert release is not None
+        lease = releases.claim(conn, release, owner=this_process(), now=1.0, until=9.0)
+        assert lease is not None
+        releases.announce(conn, release.id, lease, found, 2.0)
+        told = {"state": state, "published_at": release.published_at or 2.0, "unpublished_at": 3.0, "label": label}
+        releases.change(conn, release.id, lease, 2.0, **told)
+        releases.give_back(conn, release.id, lease, 2.0)
+        ended = releases.get(conn, release.id)
+        assert ended is not None
+        if state == "published":
+            notices.add(conn, ended, time.time())
+
+
+def tell_published(store: Store, text: str) -> None:
+    with notifying(parse(f"[notify]\n{text}"), store) as notifier:
+        notifier.published()
+
+
+def pending(store: Store) -> list[bool]:
+    """Return of each notice whether somebody is still to be told."""
+    with store.read() as conn:
+        return [ended_at is None for _, ended_at in notices.history(conn, ["lucid-server-20101020"])]
+
+
+def test_a_build_that_became_public_is_told_once(store: Store, registered: tuple[Job, Job], tmp_path: Path) -> None:
+    file, (first, second) = tmp_path / "told", registered
+    for found, label in (
+        ([first], "release"),
+        ([first], "release"),
+        ([first, second], "release"),
+        ([first, second], "beta1"),
+    ):
+        announce(store, *found, label=label)
+        tell_published(store, command(file))
     told = kept(file)
     assert [each["event"] for each in told] == ["published"] * 3
     assert [len(each["jobs"]) for each in told] == [1, 2, 2]
     assert [each["release"]["label"] for each in told] == ["release", "release", "beta1"]
+    assert pending(store) == [False] * 3
+
+
+def test_what_a_process_died_over_is_told_by_the_next_and_once_whoever_else_is_at_it(
+    store: Store, registered: tuple[Job, Job], tmp_path: Path
+) -> None:
+    announce(store, *registered)
+    gone, file = "/".join((*this_process().split("/")[:2], "1", "1", "x")), tmp_path / "told"
+    with store.write() as conn:
+        (taken,) = notices.take(conn, gone, time.time(), lambda _: time.time() + 1000)
+    slow = f"command = {json.dumps([sys.executable, '-c', 'import time; time.sleep(1);' + KEEP, str(file)])}\n"
+    with notifying(parse(f"[notify]\n{slow}"), store) as first, notifying(parse(f"[notify]\n{slow}"), store) as second:
+        first.published()
+        second.published()
+    assert [len(each["jobs"]) for each in kept(file)] == [2]
+    with store.write() as conn:  # who comes back from the dead takes nothing from who has told it
+        notices.give_back(conn, taken, gone, set())
+    assert pending(store) == [False]
+
+
+def test_who_could_not_be_told_is_told_by_the_next_and_nobody_twice(
+    store: Store, registered: tuple[Job, Job], hook: Hook, tmp_path: Path
+) -> None:
+    announce(store, *registered)
+    file = tmp_path / "told"
+    text = command(file) + f'webhook = "{hook.url}"'
+    hook.answers = [403, 204]
+    for left in (True, False, False):
+        tell_published(store, text)
+        assert pending(store) == [left]
+    assert len(kept(file)) == 1
+    assert len(hook.told) == 2
+
+
+def test_who_cannot_be_told_for_a_day_is_given_up(store: Store, registered: tuple[Job, Job], hook: Hook) -> None:
+    announce(store, *registered)
+    with store.write() as conn:
+        conn.execute(tables.notices.update().values(at=time.time() - 90_000))
+    tell_published(store, _refused(hook))
+    assert pending(store) == [False]
+
+
+def test_nobody_is_told_later_of_what_was_taken_back_or_when_nobody_was_to_be(
+    store: Store, registered: tuple[Job, Job], tmp_path: Path
+) -> None:
+    file = tmp_path / "told"
+    announce(store, *registered)
+    tell_published(store, "")
+    tell_published(store, command(file))
+    announce(store, *registered, label="beta1")
+    announce(store, *registered, label="beta1", state="unpublished")
+    tell_published(store, command(file))
+    assert (kept(file), pending(store)) == ([], [False, False])
+
+
+def test_a_release_that_failed_is_told_with_its_jobs(store: Store, registered: tuple[Job, Job], tmp_path: Path) -> None:
+    announce(store, *registered)
+    failed = Released("lucid-server-20101020", errors={"eu-west-1": JobError("it is down")})
+    with notifying(parse("[notify]\n" + command(tmp_path / "told")), store) as notifier:
+        notifier.finished("publish", 3, None, [failed])
+    (document,) = kept(tmp_path / "told")
+    assert (document["command"], [each["region"] for each in document["errors"]]) == ("publish", ["eu-west-1"])
+    assert {each["id"] for each in document["jobs"]} == {job.id for job in registered}
 
 
 def _nobody_listens(hook: Hook) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from ebspub.config import Config, select
-from ebspub.config.publishing import find, names, publishing, sharing
+from ebspub.config.publishing import find, names, publishing, sharing, unshared
 from tests.unit.config.conftest import Problems, Texts
 
 PARAMETERS = '[publish]\nparameters = ["/i/{suite}/{serial}/{arch}/{virtualization}", "/i/{suite}/current/{arch}"]\n'
@@ -46,6 +46,26 @@ def test_region_and_build_are_laid_over(config: Callable[..., Config], text: Tex
     assert sharing(found, 0, "us-east-1").launch == {"all", "111122223333"}
     assert sharing(found, 0, "eu-west-1").launch == frozenset()
     assert sharing(found, 0, "eu-west-1").tags == (("A", "{label}"),)
+
+
+@pytest.mark.parametrize(
+    ("table", "build", "region", "said"),
+    [
+        ("", "", "", [True, True]),
+        ("[publish]\npublic = false\n", "", "", [False, False]),
+        ("[publish]\naccounts = []\n", "", "", [True, True]),
+        ('[publish]\naccounts = "111122223333"\n', "", "publish.accounts = []", [False, True]),
+        ("", "publish.public = false", "", [False, False]),
+        ("", "", "publish.public = false", [True, False]),
+    ],
+)
+def test_it_is_told_where_nobody_may_use_a_build_and_nothing_says_so(
+    text: Texts, table: str, build: str, region: str, said: list[bool]
+) -> None:
+    from ebspub.config import parse
+
+    found = parse(with_publish(text, table, build=build, region=region))
+    assert [unshared(found, 0, each) for each in ("us-east-1", "eu-west-1")] == said
 
 
 def test_auto_in_short(text: Texts) -> None:
