@@ -27,7 +27,7 @@ _SAME = ("--checksum", "--perms", "--omit-dir-times")
 _TIMELY = ("--times", "--delay-updates")
 _EVERYTHING = ("--recursive", "--delete-after", *_HIDDEN)
 #: Seconds that a copy may take, and a look at what is there.
-_SECONDS, _LOOK = 3600.0, 300.0
+_SECONDS, _LOOK = 3600.0, 120.0
 #: What was done to a file, or would be: eleven letters of rsync's, a space, the path.
 _ITEM = re.compile(r"(?:[<>ch.]f.{9}|(?P<gone>\*deleting  )) (?P<path>.*[^/])")
 
@@ -56,12 +56,11 @@ def stale(folder: Path, paths: Collection[str], destination: str, *, delete: boo
 
     A file is stale where its content or its mode is another one. Raises :class:`SyncError`.
     """
-    if not paths:
-        return []
     look = ["--dry-run"]
-    found = _listed(folder, [*_SAME, *look], paths, destination)
+    # Where nothing was ever written there is no folder to compare.
+    found = _listed(folder, [*_SAME, *look], paths, destination) if paths else []
     found += _take(files.copied(folder, destination) - set(paths), destination, *look)
-    if delete:
+    if delete and folder.is_dir():
         found += _rsync([*_SAME, *_EVERYTHING, *look], folder, destination)
     return sorted({path for path, _ in found})
 
@@ -101,7 +100,8 @@ def _listed(folder: Path, options: list[str], paths: Iterable[str], destination:
 def _rsync(options: list[str], folder: Path, destination: str, names: str = "") -> list[Item]:
     """Run rsync; return what it did, or would do, to files: their paths, and whether they go."""
     limit = _LOOK if "--dry-run" in options else _SECONDS
-    command = ["rsync", *options, "--out-format=%i %n", "--", f"{folder}/", destination]
+    # With a slash: without one a single file would be called as the folder is to be.
+    command = ["rsync", *options, "--out-format=%i %n", "--", f"{folder}/", below(destination, "")]
     try:
         done = subprocess.run(command, input=os.fsencode(names), capture_output=True, check=False, timeout=limit)
     except FileNotFoundError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -117,7 +118,8 @@ def test_a_folder_elsewhere_is_a_copy_and_keeps_nothing_of_ours_that_went(delete
     stray = {"streams/theirs": b""}
     less = {path: content for path, content in SECOND.items() if path.startswith("query/")}
     copy.mkdir()
-    for rendering in (FIRST, SECOND, less):
+    assert rsync.stale(folder, (), f"{copy}/", delete=delete) == []
+    for rendering in (FIRST, SECOND, less, {}):
         write(rendering, folder)
         (copy / "streams").mkdir(exist_ok=True)
         (copy / "streams/theirs").touch()
@@ -164,6 +166,17 @@ def test_what_a_copy_that_died_had_brought_is_removed_by_the_next(
     ranks = [rank(path) for path in removed]
     assert ranks == sorted(ranks, reverse=True) != []
     assert content_of(copy) == SECOND
+
+
+@pytest.mark.needs_tool("rsync")
+def test_a_copy_that_is_gone_is_made_anew_even_of_a_single_file(tmp_path: Path) -> None:
+    folder, copy = tmp_path / "feeds", tmp_path / "copy"
+    for rendering in ({"a/b.txt": b"1", "c.txt": b"2", "index.html": b"3"}, {"c.txt": b"2"}):
+        write(rendering, folder)
+        assert set(rsync.stale(folder, rendering, str(copy))) == set(rendering)
+        assert set(rsync.copy(folder, rendering, str(copy)).written) == set(rendering)
+        assert content_of(copy) == rendering
+        shutil.rmtree(copy)
 
 
 @pytest.mark.needs_tool("rsync")
