@@ -66,7 +66,6 @@ def publish(
             signals.arm(stop.request, lambda: released.INTERRUPTED)
             result = app.publish(found, targets, released.teller(as_json), label=label)
             notifier.published()
-            if not result.signal:
-                notifier.finished("publish", result.exit_code, None, result.releases)
+            notifier.finished("publish", result.exit_code, None, result.releases)
     released.sum_up(result, as_json=as_json, verb="publish")
     raise typer.Exit(result.exit_code)

@@ -62,7 +62,6 @@ def unpublish(
         with runtime(settings, stop) as found, notifying(settings, found.store) as notifier:
             signals.arm(stop.request, lambda: released.INTERRUPTED)
             result = app.unpublish(found, targets, released.teller(as_json), anyway=anyway)
-            if not result.signal:
-                notifier.finished("unpublish", result.exit_code, None, result.releases)
+            notifier.finished("unpublish", result.exit_code, None, result.releases)
     released.sum_up(result, as_json=as_json, verb="unpublish")
     raise typer.Exit(result.exit_code)

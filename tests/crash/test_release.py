@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.timeout(3600)]
 OLD, NEW = "lucid-server-20101001", "lucid-server-20101020"
 #: Without ``--whole``: before or after the last of these calls.
 FEW = {
-    "publish": [("ModifyImageAttribute", "before"), ("PutParameter", "after")],
+    "publish": [("PutParameter", "after")],
     "unpublish": [("PutParameter", "after")],
 }
 
