@@ -274,11 +274,19 @@ def under_change(conn: sa.Connection, wanted: str, region: str, targets: Collect
 
 
 def close_change(conn: sa.Connection, row: int, now: float, failure: Failure | None = None) -> None:
-    """Record what became of a call: done, or refused with ``failure``."""
+    """Record what became of a call: done, or refused with ``failure``.
+
+    With one that is done, those before it on the same target end whose answers were lost: nobody waits for them.
+    """
     status = EffectStatus.DONE if failure is None else EffectStatus.FAILED
     error = None if failure is None else failure.as_json()
     told = {"status": status.value, "closed_at": now, "error": error}
     conn.execute(_CHANGES.update().where(_CHANGES.c.id == row).values(told))
+    if failure is None:
+        mine = sa.select(_CHANGES.c.release_id, _CHANGES.c.region, _CHANGES.c.target).where(_CHANGES.c.id == row)
+        same = sa.tuple_(_CHANGES.c.release_id, _CHANGES.c.region, _CHANGES.c.target).in_(mine)
+        lost = _CHANGES.c.id < row, _CHANGES.c.status == EffectStatus.OPEN.value, same
+        conn.execute(_CHANGES.update().where(*lost).values(told))
 
 
 def settle(conn: sa.Connection, wanted: str, lease: Lease, region: str, now: float) -> None:

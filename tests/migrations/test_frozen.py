@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ebspub.states import Status
-from ebspub.store import EffectStatus, Job, Presence, effects, jobs, migrate
+from ebspub.store import EffectStatus, Job, Presence, Store, effects, jobs, migrate, notices, releases
 from ebspub.store.database import connect
 from tests.migrations import freeze, thaw
 from tests.migrations.test_revisions import REVISIONS, schema
@@ -101,3 +101,21 @@ def test_the_maker_makes_what_can_be_gone_on_with(tmp_path: Path) -> None:
     """So that it works on the day on which a revision needs it."""
     assert freeze.freeze(tmp_path).name == f"{migrate.HEAD}.sql"
     assert (tmp_path / f"{migrate.HEAD}.json").exists()
+
+
+def test_of_what_an_older_program_has_published_nobody_is_told_again(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'ebspub.db'}"
+    thaw.lay(url, "0003")
+    engine = connect(url)
+    with engine.begin() as conn:
+        conn.exec_driver_sql(
+            "UPDATE releases SET state = 'published', published_at = 5.0, lease_owner = NULL, lease_until = NULL"
+        )
+    engine.dispose()
+    with Store.open(url) as store, store.write() as conn:
+        (release,) = releases.find(conn)
+        (shown,) = releases.announced(conn)
+        ((notice, ended_at),) = notices.history(conn, [release.id])
+        assert (notice.jobs, ended_at, release.settled) == (frozenset({shown.job_id}), 5.0, release.epoch)
+        assert not notices.add(conn, release, 6.0)
+        assert notices.take(conn, "teller", 6.0, lambda _: 7.0) == []

@@ -172,6 +172,22 @@ def test_what_another_changes_is_told_while_it_lives_and_has_not_ended(store: St
     assert held() == set()
 
 
+def test_a_call_that_is_done_ends_those_on_its_target_whose_answers_were_lost(store: Store) -> None:
+    job = begun(store)
+    lease = taken(store)
+    with store.write() as conn:
+        for told in (row(job), {**row(job), "target": "ami-2"}):
+            releases.open_change(conn, NAME, lease, told, now=NOW, until=NOW + 60)
+        last = releases.open_change(conn, NAME, lease, row(job), now=NOW, until=NOW + 60)
+        releases.close_change(conn, last, NOW, Failure("no", code="Refused"))
+        assert releases.under_change(conn, "another", "us-east-1", ["ami-1", "ami-2"], NOW) == {"ami-1", "ami-2"}
+        last = releases.open_change(conn, NAME, lease, row(job), now=NOW, until=NOW + 60)
+        releases.close_change(conn, last, NOW + 1)
+        assert releases.under_change(conn, "another", "us-east-1", ["ami-1", "ami-2"], NOW) == {"ami-2"}
+        statuses = [each.status for each in releases.history(conn, [NAME])]
+    assert statuses == [EffectStatus.DONE, EffectStatus.OPEN, EffectStatus.FAILED, EffectStatus.DONE]
+
+
 def test_a_label_goes_to_the_release_and_its_jobs(store: Store) -> None:
     job = begun(store)
     lease = taken(store)
