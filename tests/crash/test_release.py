@@ -25,7 +25,7 @@ from tests.local.leftovers import Stage
 from tests.local.released import PUBLISH, clients, cloud, configure, public, register, runtime_of, seen, stage, state
 
 __all__ = ["clients", "cloud", "stage"]
-pytestmark = [pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(3600)]
 OLD, NEW = "lucid-server-20101001", "lucid-server-20101020"
 #: Without ``--whole``: before or after the last of these calls.
 FEW = {
