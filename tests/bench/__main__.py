@@ -103,6 +103,9 @@ def _steps(
     for name in forms:
         for decoder in parts.decoders(name):
             step(f"decompress/{name}/{decoder}", parts.decompress, name, decoder)
+    for name in forms:
+        if name != "disk.qcow2":  # which wants random access
+            step(f"pipe/{name}", parts.pipe, name)
     for way in ("qemu-img", "copy"):
         step(f"raw write/{way}", parts.write, way)
     step("literal sequence", parts.literal)
