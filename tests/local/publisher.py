@@ -97,11 +97,13 @@ class Publisher:
         deadline = time.monotonic() + timeout
         with ExitStack() as stack:
             store = None
-            while not holds(documents(store) if store else []):
-                assert time.monotonic() < deadline, self.status()
-                time.sleep(0.02)
+            while True:
                 if store is None and (store := self._store()) is not None:
                     stack.enter_context(store)
+                if holds(documents(store) if store else []):
+                    return
+                assert time.monotonic() < deadline, self.status()
+                time.sleep(0.02)
 
     def status(self) -> list[dict[str, Any]]:
         """Return what `status --json` says, read in this process: fast enough to catch a job in a short phase."""

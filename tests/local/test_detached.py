@@ -26,7 +26,7 @@ from tests.local.away import (
 )
 from tests.local.publisher import Publisher
 
-pytestmark = [pytest.mark.needs_root, pytest.mark.needs_tool("nsenter", "unshare")]
+pytestmark = [pytest.mark.long, pytest.mark.needs_root, pytest.mark.needs_tool("nsenter", "unshare")]
 #: What the timer leaves on the console of a builder that nobody came back to.
 WORD = "ebspub: no publisher for 1800 s, shutting down"
 

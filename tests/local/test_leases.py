@@ -16,7 +16,7 @@ from tests.support.postgres import Postgres, postgres
 
 __all__ = ["postgres"]  # the fixture
 
-pytestmark = [pytest.mark.needs_root, pytest.mark.needs_tool("unshare")]
+pytestmark = [pytest.mark.long, pytest.mark.needs_root, pytest.mark.needs_tool("unshare")]
 
 
 def test_stopped_for_longer_than_its_lease_it_makes_no_further_call(publisher: Publisher) -> None:

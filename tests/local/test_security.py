@@ -181,6 +181,7 @@ def slow_mirror(publisher: Publisher, more: Callable[[], bool]) -> Iterator[str]
             thread.join()
 
 
+@pytest.mark.long
 def test_no_secret_is_in_database_log_process_list_or_output_while_a_run_is_under_way(publisher: Publisher) -> None:
     released = threading.Event()
     with slow_mirror(publisher, released.is_set) as url:
