@@ -23,6 +23,8 @@ from ebspub.source import formats
 from ebspub.spec import JobSpec
 
 _COPY: Final = 1024 * 1024
+#: What is taken out of a tar at a time: see :mod:`ebspub.populate.imaging.streams`.
+_SMALL: Final = 64 * 1024
 #: What to do where a container is refused, by the code of the refusal.
 _TODO: Final = {
     "bad-image": "Look at the source: it is damaged, or not what it begins like, or does not stand for itself.",
@@ -155,7 +157,7 @@ class _Member(Pulled):
         file = self._tar.extractfile(member)
         assert file is not None
         with _sound_tar():
-            while piece := file.read(_COPY):
+            while piece := file.read(_SMALL):
                 yield piece
 
     def finish(self) -> None:
@@ -187,7 +189,7 @@ def _member(stream: Stream) -> Stream:
     with _sound_tar():
         # There is nothing to close: a stream that is only read.
         tar = tarfile.open(  # noqa: SIM115
-            fileobj=io.BufferedReader(Raw(stream), _COPY), mode="r|", bufsize=_COPY
+            fileobj=io.BufferedReader(Raw(stream), _SMALL), mode="r|", bufsize=_SMALL
         )
         found = _images(tar)
     if found is None:

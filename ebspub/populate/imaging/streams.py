@@ -29,6 +29,9 @@ _DECODERS: Final[dict[str, tuple[tuple[str, ...], ...]]] = {
 }
 _PACKAGES: Final = {"xz": "xz-utils", "zstd": "zstd", "bzip2": "bzip2"}
 _PIPE: Final = 1024 * 1024
+#: What is taken out of a tar at a time. tarfile makes new bytes of each piece, and of large ones glibc gives the memory
+#: back, page by page, only to ask for it again: that takes longer than to unpack them.
+_SMALL: Final = 64 * 1024
 #: Packed bytes that an engine gets at a time, and how many such pieces there are.
 _PACKED: Final = 256 * 1024
 _PIECES: Final = 8
@@ -238,7 +241,7 @@ class Member:
         self._stream = stream
         try:
             self._tar = tarfile.open(  # noqa: SIM115 - a stream, and nothing to close
-                fileobj=io.BufferedReader(_File(stream), _PIPE), mode="r|", bufsize=_PIPE
+                fileobj=io.BufferedReader(_File(stream), _SMALL), mode="r|", bufsize=_SMALL
             )
             found = self._next()
             if found is None:
@@ -253,7 +256,7 @@ class Member:
         """Take up to ``len(view)`` bytes."""
         assert self._file is not None
         try:
-            count = int(self._file.readinto(view))  # type: ignore[attr-defined]
+            count = int(self._file.readinto(view[:_SMALL]))  # type: ignore[attr-defined]
             if not count and self._next() is not None:
                 raise Refusal("bad-image", "the archive holds more than one image")
         except tarfile.TarError as error:
