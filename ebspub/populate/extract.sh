@@ -1,6 +1,7 @@
 # shellcheck shell=sh
 # shellcheck disable=SC2154,SC2034,SC2094 # the parts are one script; what is read was written before
-# From the file `artefact` to the file `image`: one bare file system, sparse. No name from the archive meets the shell.
+# From the file `artefact` to the file `image`: one bare file system, sparse. No name from the archive meets the shell. $unpacker: the
+# Python program, in Base64.
 
 magic() {
   head -c "$2" "$1" | od -An -v -tx1 | tr -d ' \n'
@@ -125,7 +126,7 @@ not_written() {
 unpack_quickly() {
   rm -f image counted
   command -v python3 >/dev/null 2>&1 || return 1
-  printf '%s' "$program" | base64 -d >disk.pyz || return 1
+  printf '%s' "$unpacker" | base64 -d >disk.pyz || return 1
   quickly=yes
   python3 -I -S disk.pyz unpack "$most" || quickly=no
   rm -f counted disk.pyz

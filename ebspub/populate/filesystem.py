@@ -59,7 +59,7 @@ class FilesystemMethod:
             **artefact.parameters(spec, tries=self._tries, pause=self._pause),
             "volume_id": volume_id,
             "requested": device,
-            "program": base64.b64encode(program()).decode("ascii"),
+            "unpacker": base64.b64encode(program()).decode("ascii"),
             **_boot(spec),
         }
         script = "\n".join(part(name, __package__) for name in _PARTS)
