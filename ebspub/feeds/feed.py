@@ -13,7 +13,7 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urlsplit, urlunsplit
 
 from ebspub.errors import SourceError
 from ebspub.feeds import plain, query, suites
@@ -49,10 +49,10 @@ def images(
     where = f"file://{quote(url)}" if url.startswith("/") else url
     if not re.search(r"\.(txt|json|sjson)$", urlsplit(where).path):
         where = f"{where.rstrip('/')}/streams/v1/index.{'sjson' if keyring else 'json'}"
+    if keyring and urlsplit(where).path.endswith(".txt"):
+        raise SourceError(f"{web.shown(where)} is not signed", todo="Name simplestreams, or give no keyring.")
     content = reader(where)
     if not content.lstrip().startswith(b"{"):
-        if keyring:
-            raise SourceError(f"{web.shown(where)} is not signed", todo="Name simplestreams, or give no keyring.")
         return _rows(content, where)
     found = list(_documents(content, where, reader, region))
     return [each for each in found if region in ("", each.region)]
@@ -75,18 +75,18 @@ class _Reader:
                     f"{web.shown(url)} is signed, and no keyring is given", todo="Give the keyring, or name the .json."
                 )
             return content
-        if not url.endswith((".json", ".sjson")):
-            return content
+        # Whatever it is and however it is called: what is not proved is nothing.
         if clear:
             return self._proved(url, content, None)
-        signature = self._read(f"{url}.gpg")
+        beside = _signature(url)
+        signature = self._read(beside)
         for _ in range(_TRIES):
             try:
                 return self._proved(url, content, signature)
             except SignatureError:
                 # One of them may be of a version that took the other's place in between.
                 before = content, signature
-                content, signature = self._read(url), self._read(f"{url}.gpg")
+                content, signature = self._read(url), self._read(beside)
                 if (content, signature) == before:
                     raise
         return self._proved(url, content, signature)
@@ -96,6 +96,12 @@ class _Reader:
         return verify(
             content, signature, keyring=self._keyring, fingerprint=self._fingerprint, origin=web.shown(url)
         ).content
+
+
+def _signature(url: str) -> str:
+    """Return the URL of the signature beside a document."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(path=f"{parts.path}.gpg"))
 
 
 def _read(url: str) -> bytes:

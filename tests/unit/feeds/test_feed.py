@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from hypothesis import example, given
@@ -193,6 +194,23 @@ def test_with_a_keyring_only_what_is_signed_counts(key: Signer, files: dict[str,
             feed.images(ROOT, keyring=keyring, read=Web(damaged))
     with pytest.raises(SourceError, match=r"no streams/v1/index\.json\.gpg"):
         feed.images(f"{ROOT}/streams/v1/index.json", keyring=keyring, read=Web(files))
+
+
+@pytest.mark.needs_tool("gpg", "gpgv")
+@pytest.mark.parametrize("name", ["aws.json", "aws.json?v=1", "aws.json#now", "aws.txt", "aws.txt?v=1", "aws.json;v=1"])
+def test_with_a_keyring_nothing_counts_for_what_it_is_called(
+    key: Signer, files: dict[str, bytes], tmp_path: Path, name: str
+) -> None:
+    keyring = str(key.export(tmp_path / "keyring.gpg"))
+    plain = next(content for path, content in files.items() if path.endswith("aws.json"))
+
+    def read(url: str) -> bytes:
+        if urlsplit(url).path.endswith(".gpg"):
+            raise SourceError(f"no {url}")
+        return plain
+
+    with pytest.raises(SourceError, match=r"no .*\.gpg|is not signed"):
+        feed.images(f"{ROOT}/streams/v1/{name}", keyring=keyring, read=read)
 
 
 class Replacing(Web):
