@@ -99,10 +99,12 @@ def render(catalog: Catalog, names: Names | None = None) -> dict[str, bytes]:
     for (stream, cloud), images in sorted(files.items()):
         content_id = f"{names.vendor}:{stream}:{cloud}"
         gone = [each for each in catalog.withdrawn if (each.stream, places.cloud(each)) == (stream, cloud)]
-        updated = _rfc2822(changed(*images, *gone))
+        # Rows of others alone have no time; what is said of them is said now.
+        at = changed(*images, *gone) or catalog.changed
+        updated = _rfc2822(at)
         path = f"{ROOT}/{content_id}.json"
         regions = sorted({each.region for each in images})
-        products = _products(images, names)
+        products = _products(images, names, at)
         rendered[path] = _file(content_id, updated, {each: names.endpoint(each) for each in regions}, products)
         index[content_id] = {
             "updated": updated,
@@ -126,9 +128,7 @@ class _Product:
     versions: dict[str, dict[str, Image]] = field(default_factory=dict)
 
 
-def _products(images: Iterable[Image], names: Names) -> dict[str, _Product]:
-    images = tuple(images)
-    at = changed(*images)
+def _products(images: Iterable[Image], names: Names, at: float) -> dict[str, _Product]:
     found: dict[str, _Product] = {}
     for image in images:
         suite = suites.of(image)

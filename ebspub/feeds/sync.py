@@ -30,6 +30,8 @@ _TYPES = {
 }
 #: Every file is replaced in its place: what is cached for long would not fit what an index, cached anew, says of it.
 CACHE = "public, max-age=60"
+#: What an object is put with: the checksum of its content.
+_SHA256 = "ebspub-sha256"
 
 
 class SyncError(EbspubError):
@@ -60,7 +62,7 @@ def stale_in_s3(rendering: Mapping[str, bytes], client: Any, bucket: str, prefix
     with _calling(bucket, root):
         tags = _tags(client, bucket, root)
         gone = _before(client, bucket, root, tags) - rendering.keys()
-    new = [path for path in in_order(rendering) if tags.get(path) != _digest(rendering[path])]
+        new = _new(rendering, client, bucket, root, tags)
     return [*new, *(path for path in in_order(gone) if path in tags)]
 
 
@@ -87,17 +89,33 @@ def _before(client: Any, bucket: str, root: str, tags: Mapping[str, str]) -> set
     return listed(client.get_object(Bucket=bucket, Key=root + LIST)["Body"].read()) if LIST in tags else set()
 
 
+def _new(rendering: Mapping[str, bytes], client: Any, bucket: str, root: str, tags: Mapping[str, str]) -> list[str]:
+    """Return the paths whose objects are not as they should be.
+
+    The tag of an object that S3 encrypts by a key of KMS says nothing of its content; what it was put with does.
+    """
+
+    def same(path: str) -> bool:
+        content = rendering[path]
+        if path not in tags or tags[path] == _digest(content):
+            return path in tags
+        told = client.head_object(Bucket=bucket, Key=root + path).get("Metadata", {})
+        return bool(told.get(_SHA256) == hashlib.sha256(content).hexdigest())
+
+    return [path for path in in_order(rendering) if not same(path)]
+
+
 def _to_s3(rendering: Mapping[str, bytes], client: Any, bucket: str, root: str, cache: str) -> Written:
     tags = _tags(client, bucket, root)
     before = _before(client, bucket, root, tags)
 
     def put(path: str, content: bytes) -> None:
         client.put_object(
-            Bucket=bucket, Key=root + path, Body=content, ContentType=content_type(path), CacheControl=cache
-        )
+            Bucket=bucket, Key=root + path, Body=content, ContentType=content_type(path), CacheControl=cache,
+            Metadata={_SHA256: hashlib.sha256(content).hexdigest()},
+        )  # fmt: skip
 
-    # An object that S3 encrypts by a key of KMS has another tag, and is put each time: no harm but the time.
-    new = [path for path in in_order(rendering) if tags.get(path) != _digest(rendering[path])]
+    new = _new(rendering, client, bucket, root, tags)
     gone = [path for path in reversed(in_order(before - rendering.keys())) if path in tags]
     if new or gone:
         put(LIST, listing(before | rendering.keys()))

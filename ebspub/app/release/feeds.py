@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ebspub.aws import copies
+from ebspub.aws.failures import AwsError
 from ebspub.config import Config, beside
 from ebspub.config.feeds import FeedsTable
 from ebspub.errors import ConfigError, EbspubError
@@ -136,7 +137,11 @@ class Folder:
         told = self._table.sync
         if told.bucket is None:
             return []
-        done = sync.to_s3(rendering, copies.s3(told.region), *told.bucket, cache=told.cache)
+        try:
+            client = copies.s3(told.region)
+        except AwsError as error:
+            raise SyncError(error.what, todo=error.todo) from error
+        done = sync.to_s3(rendering, client, *told.bucket, cache=told.cache)
         return [f"s3://{'/'.join(filter(None, told.bucket))}/{path}" for path in (*done.written, *done.removed)]
 
     def _by_rsync(self, rendering: Mapping[str, bytes]) -> list[str]:

@@ -278,3 +278,11 @@ def test_a_key_that_has_expired_is_told() -> None:
 
 def test_the_reader_is_that_of_this_environment() -> None:
     assert (Path(sys.executable).parent / "sstream-query").exists()
+
+
+def test_where_only_others_publish_the_time_is_that_of_the_catalogue() -> None:
+    theirs = replace(image(region="cn-north-1"), created=None, released=None)
+    found = replace(Catalog.of([image()]), others=(theirs,))
+    index = json.loads(streams.render(found)[streams.INDEX])
+    assert len(index["index"]) == 2
+    assert {each["updated"] for each in index["index"].values()} == {index["updated"]}
