@@ -29,6 +29,7 @@ def test_run_publishes_every_region_and_arch_and_a_second_run_changes_nothing(pu
     assert json.loads(publisher.call("status", "--json").stdout) == {"jobs": publisher.status()}
 
 
+@pytest.mark.long
 def test_another_database_adopts_what_is_registered(publisher: Publisher) -> None:
     assert publisher.call("run", "--arch", "amd64").returncode == 0
     (first,) = publisher.status()
@@ -44,6 +45,7 @@ def test_another_database_adopts_what_is_registered(publisher: Publisher) -> Non
     assert publisher.mutating_calls(before) == []
 
 
+@pytest.mark.long
 def test_a_name_that_another_image_holds_is_refused(publisher: Publisher) -> None:
     assert publisher.call("run", "--arch", "amd64").returncode == 0
     (taken,) = publisher.status()
@@ -230,6 +232,7 @@ def test_plan_says_what_run_would_do_and_touches_nothing(publisher: Publisher) -
     assert [path.name for path in publisher.folder.iterdir()] == ["ebspub.toml"]
 
 
+@pytest.mark.long
 def test_a_corrected_configuration_reaches_a_job_that_failed(publisher: Publisher) -> None:
     wrong = "0" * 64
     proof = f'amd64 = {{ sha256 = "{wrong}" }}\ni386 = {{ sha256 = "{wrong}" }}'
@@ -243,6 +246,7 @@ def test_a_corrected_configuration_reaches_a_job_that_failed(publisher: Publishe
     publisher.assert_published(["us-east-1"], ["amd64"])
 
 
+@pytest.mark.long
 def test_a_build_whose_checksums_are_not_there_yet_stops_no_other(publisher: Publisher) -> None:
     def with_another(text: str) -> str:
         build = text[text.index("[[builds]]") :]
@@ -257,6 +261,7 @@ def test_a_build_whose_checksums_are_not_there_yet_stops_no_other(publisher: Pub
     publisher.assert_published(["us-east-1"], ["amd64"])
 
 
+@pytest.mark.long
 def test_a_zone_without_volumes_leads_to_another_builder(publisher: Publisher) -> None:
     lacking = Effect(kind="error", code="Unsupported", status=400, message="no such volumes here")
     publisher.cloud.add_fault(Rule(effects=(lacking,), actions=frozenset({"CreateVolume"}), nth=1))
@@ -268,6 +273,7 @@ def test_a_zone_without_volumes_leads_to_another_builder(publisher: Publisher) -
     publisher.assert_published(["us-east-1"], ["amd64"])
 
 
+@pytest.mark.long
 def test_another_secret_is_refused_before_anything_is_touched(publisher: Publisher) -> None:
     process = publisher.start("run", "--arch", "amd64")
     publisher.wait_for(lambda jobs: bool(jobs) and jobs[0]["state"] == "attached")
