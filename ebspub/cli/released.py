@@ -63,7 +63,7 @@ def _complain(released: Released, verb: str) -> None:
         output.err(f"warning: {output.clean(warning)}")
     for error in released.errors.values():
         output.err(f"ebspub: {output.clean_lines(str(error))}")
-    if released.missing and not released.errors:
+    if released.missing:
         output.err(f"{released.id}: not registered yet: {', '.join(released.missing)}; {verb} again when they are")
     if released.busy:
         output.err(f"{released.id}: another process is at it")
@@ -94,6 +94,7 @@ def drift_document(drift: Drift) -> dict[str, Any]:
         "state": drift.state or None,
         "changes": [change_document(each) for each in drift.changes],
         "missing": list(drift.missing),
+        "unannounced": list(drift.unannounced),
         "warnings": list(drift.warnings),
         "errors": [{"region": region or None, "message": what} for region, what in drift.errors.items()],
     }
@@ -116,5 +117,9 @@ def print_drift(drifts: Sequence[Drift], files: Sequence[str]) -> None:
             output.out(f"  {line(change)}")
         for what in drift.errors.values():
             output.out(f"  {output.clean(what)}")
+        if drift.unannounced:
+            output.out(f"  not to be found yet: {', '.join(drift.unannounced)}")
+        if drift.missing:
+            output.out(f"  not registered yet: {', '.join(drift.missing)}")
     for file in files:
         output.out(f"feeds: {output.clean(file)}")

@@ -29,7 +29,7 @@ _JOBS = tables.jobs
 class Release:
     """A build that was asked to be public. ``error``: what stood in the way the last time, by region.
 
-    ``settled``: the last epoch whose work came to its end with nothing in the way.
+    ``settled``: the last epoch whose work came to its end with nothing in the way but test boots that are to be passed.
     """
 
     id: str

@@ -11,10 +11,12 @@ time (:mod:`ebspub.app.release.work`). The feeds come last, and go first when a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeVar
+
+import sqlalchemy as sa
 
 from ebspub.app.publish import check_accounts
 from ebspub.app.release import gate, settings
@@ -139,16 +141,17 @@ class _Work:
         with self._store.read() as conn:
             jobs = releases.jobs_of(conn, release.suite, release.build, release.serial)
             found = settings.context(conn, self._config, release)
+            waiting = gate.unverified(self._config, plan, found.jobs, self._listed(conn))
         absent = gate.missing(plan, release.suite, release.build, release.serial, jobs)
         if not self._public:
             gate.require_complete(plan, release.id, absent)
-        if plan.verify:
-            gate.require_verified(self._config, release.id, found.jobs)
+            gate.require_verified(plan, release.id, absent, waiting)
         check_accounts(self._runtime, found.jobs)
         self._done.missing = [job for missing in absent.values() for job in missing]
         self._done.warnings = settings.warnings(self._config, plan, found)
         wanted = settings.publish_all(self._config, plan, found, label)
-        barred = self._barred(plan, absent, wanted, found)
+        untested = {region: gate.untested(release.id, region, jobs) for region, jobs in waiting.items()}
+        barred = {**untested, **self._barred(plan, {*absent, *untested}, wanted, found)}
         with self._store.write() as conn:
             releases.add(conn, found.jobs[0].spec, label, self._clock.now())
         lease = self._claim()
@@ -157,7 +160,7 @@ class _Work:
     def _barred(
         self,
         plan: Publishing,
-        absent: Mapping[str, object],
+        absent: Collection[str],
         wanted: Mapping[str, list[Wanted]],
         found: settings.Context,
     ) -> dict[str, EbspubError]:
@@ -178,6 +181,10 @@ class _Work:
                 todo="Mend that, then publish again.",
             )
         return barred
+
+    def _listed(self, conn: sa.Connection) -> set[str]:
+        """Return the jobs that others may find, of a release that is public: nothing takes them back."""
+        return {each.job_id for each in releases.announced(conn)} if self._public else set()
 
     def _publish(
         self,
@@ -357,7 +364,7 @@ class _Work:
             values: dict[str, object] = {"error": errors}
             if state is not None:
                 values["state"] = state.value
-                if errors is None:
+                if all(isinstance(error, gate.UnverifiedError) for error in self._done.errors.values()):
                     values["settled_epoch"] = lease.epoch
             if state is ReleaseState.PUBLISHED and (known.published_at is None or known.state is not state):
                 values["published_at"] = now

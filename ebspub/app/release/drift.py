@@ -33,8 +33,8 @@ _WORKERS = 16
 class Drift:
     """What is amiss with one build. ``errors``: why it is not known, or cannot be mended, by region.
 
-    ``state`` is empty for one that was never published; ``missing``: jobs that are not registered; ``warnings``: what
-    is probably not meant.
+    ``state`` is empty for one that was never published; ``missing``: jobs that are not registered; ``unannounced``:
+    registered ones of a public build that are not to be found; ``warnings``: what is probably not meant.
     """
 
     id: str
@@ -42,13 +42,14 @@ class Drift:
     state: str
     changes: list[Change] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
+    unannounced: list[str] = field(default_factory=list)
     errors: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
     @property
     def amiss(self) -> bool:
         """Whether there is anything to tell."""
-        return bool(self.changes or self.errors) or self.state in ("", "publishing", "unpublishing")
+        return bool(self.changes or self.errors or self.unannounced) or self.state in ("", "publishing", "unpublishing")
 
 
 def drift(config: Config, store: Store, clients: Clients, specs: Iterable[JobSpec]) -> list[Drift]:
@@ -78,8 +79,8 @@ def stale(config: Config, store: Store, feeds: Feeds | None = None) -> list[str]
 def due(config: Config, store: Store, specs: Iterable[JobSpec], clock: Clock | None = None) -> list[str]:
     """Return the builds of ``specs`` that are complete and that `run` is to publish: not yet, or not whole, public.
 
-    Not whole is also what somebody died over, or what something stood in the way of, be it the feeds alone. One that
-    somebody took back stays so.
+    Not whole is also what somebody died over, or what something stood in the way of, be it the feeds alone. What only
+    waits for test boots is nothing to publish until they are passed. One that somebody took back stays so.
     """
     found, now = [], (clock or SystemClock()).now()
     for release, registered in _candidates(config, store, list(specs)):
@@ -92,8 +93,11 @@ def due(config: Config, store: Store, specs: Iterable[JobSpec], clock: Clock | N
             public = {each.job_id for each in releases.announced(conn)}
         absent = gate.missing(plan, release.suite, release.build, release.serial, known)
         settled = release.settled == release.epoch or releases.under_way(release, now)
-        whole = release.state is ReleaseState.PUBLISHED and {job.id for job in registered_of(known)} <= public
-        if gate.enough(plan, absent) and not (whole and settled):
+        shown = release.state is ReleaseState.PUBLISHED
+        waiting = gate.unverified(config, plan, known, public if shown else ())
+        ready = {job.id for job in registered_of(known) if job.spec.region not in waiting}
+        lacking = absent.keys() if shown else {*absent, *waiting}
+        if gate.enough(plan, lacking) and not (shown and ready <= public and settled):
             found.append(release.id)
     return found
 
@@ -129,6 +133,7 @@ def _compare(config: Config, store: Store, clients: Clients, release: Release, m
     with store.read() as conn:
         known = releases.jobs_of(conn, release.suite, release.build, release.serial)
         found = settings.context(conn, config, release)
+        listed = {each.job_id for each in releases.announced(conn)}
     if release.state in (ReleaseState.UNPUBLISHING, ReleaseState.UNPUBLISHED):
         _ask(clients, settings.withdraw_all(found), mine)
         return
@@ -136,7 +141,15 @@ def _compare(config: Config, store: Store, clients: Clients, release: Release, m
     absent = gate.missing(plan, release.suite, release.build, release.serial, known)
     mine.warnings = settings.warnings(config, plan, found)
     mine.missing = [job for missing in absent.values() for job in missing]
-    _ask(clients, settings.publish_all(config, plan, found, release.label), mine)
+    shown = release.state is ReleaseState.PUBLISHED
+    waiting = gate.unverified(config, plan, found.jobs, listed if shown else ())
+    wanted = settings.publish_all(config, plan, found, release.label)
+    _ask(clients, {region: each for region, each in wanted.items() if region not in waiting}, mine)
+    for region, untested in waiting.items():
+        error = gate.untested(release.id, region, untested)
+        mine.errors[region] = f"{error.what}: {error.todo}"
+    if shown:
+        mine.unannounced = [job.id for job in found.jobs if job.id not in listed and job.spec.region not in mine.errors]
 
 
 def _ask(clients: Clients, wanted: Mapping[str, Sequence[Wanted]], mine: Drift) -> None:

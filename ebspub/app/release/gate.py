@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from ebspub.app.release.look import look
@@ -20,6 +20,10 @@ from ebspub.store import Job
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
+
+
+class UnverifiedError(JobError):
+    """AMIs that are to pass a test boot before they are published have not."""
 
 
 def missing(plan: Publishing, suite: str, build: str, serial: str, jobs: Sequence[Job]) -> dict[str, list[str]]:
@@ -60,16 +64,40 @@ def require_complete(plan: Publishing, release: str, absent: Mapping[str, Sequen
     )
 
 
-def require_verified(config: Config, release: str, jobs: Sequence[Job]) -> None:
-    """Raise JobError, naming them, where AMIs have not passed a test boot."""
-    table = config.verify.instance_types
-    failing = [job for job in jobs if not verified(job, (table.of(job.spec.arch) if table else None) or ())]
-    if failing:
-        names = ", ".join(f"{job.ami_id} ({job.id})" for job in failing)
-        raise JobError(
-            f"{release}: not verified: {names}",
-            todo=f"`ebspub verify {release}` boots them; nothing was published.",
+def unverified(config: Config, plan: Publishing, jobs: Iterable[Job], public: Collection[str]) -> dict[str, list[Job]]:
+    """Return by region the registered jobs whose AMIs wait for a test boot; none where the plan asks for no such.
+
+    ``public``: ids of jobs that others may find already: these are not taken back, so they wait for nothing.
+    """
+    table, found = config.verify.instance_types, dict[str, list[Job]]()
+    for job in jobs if plan.verify else ():
+        types = (table.of(job.spec.arch) if table else None) or ()
+        if job.status is Status.DONE and job.id not in public and not verified(job, types):
+            found.setdefault(job.spec.region, []).append(job)
+    return found
+
+
+def untested(release: str, region: str, jobs: Iterable[Job]) -> UnverifiedError:
+    """Return why a region is left out."""
+    return UnverifiedError(
+        f"{region}: not verified: {_amis(jobs)}",
+        todo=f"`ebspub verify {release} --missing` boots them, then publish again.",
+    )
+
+
+def require_verified(
+    plan: Publishing, release: str, absent: Iterable[str], waiting: Mapping[str, Sequence[Job]]
+) -> None:
+    """Raise UnverifiedError, naming the AMIs, where too many regions are ``absent`` or ``waiting`` for a test boot."""
+    if waiting and not enough(plan, {*absent, *waiting}):
+        raise UnverifiedError(
+            f"{release}: not verified: {_amis(job for jobs in waiting.values() for job in jobs)}",
+            todo=f"`ebspub verify {release} --missing` boots them; nothing was published.",
         )
+
+
+def _amis(jobs: Iterable[Job]) -> str:
+    return ", ".join(f"{job.ami_id} ({job.id})" for job in jobs)
 
 
 def refusal(
