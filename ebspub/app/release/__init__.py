@@ -233,10 +233,11 @@ class _Work:
         now, name = self._clock.now(), self._release.id
         regions = {each.region for each in begun if each.error is None}
         gone = frozenset(job for each in begun for job in each.gone)
+        looked = frozenset(job for each in begun for job in each.seen or ())
         with self._store.write() as conn:
             releases.withdraw(conn, name, lease, now, gone)
             found = settings.context(conn, self._config, self._release, [each.region for each in begun])
-            usable = [job for job in found.jobs if job.spec.region in regions and job.id not in gone]
+            usable = [job for job in found.jobs if job.spec.region in regions and job.id in looked - gone]
             releases.ready(conn, name, lease, usable if complete and not self._runtime.stop.signal else [], now)
         return settings.publish_all(self._config, plan, found, label)
 

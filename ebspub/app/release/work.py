@@ -93,6 +93,8 @@ class RegionWork:
         """Make all other calls; without ``moving`` none by which a path goes on to the build. Raises as `begin`."""
         if outcome.seen is None:
             return outcome
+        # What was registered meanwhile was not looked at: the next `publish` adds it.
+        wanted = [each for each in wanted if each.job_id in outcome.seen]
         with self._kept(outcome):
             clients = self._runtime.clients.region(outcome.region)
             self._look_again(clients, wanted, outcome)
