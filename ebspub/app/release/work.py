@@ -100,6 +100,8 @@ class RegionWork:
             self._look_again(clients, wanted, outcome)
             first = Phase.MOVE_NAME if moving else Phase.UNNAME
             self._all(clients, wanted, outcome, lambda change: change.phase >= first)
+            if outcome.error is None:
+                self._see_taken(clients, outcome)
             if outcome.gone:
                 what = f"{outcome.region}: no AMI and snapshot of {', '.join(sorted(outcome.gone))}"
                 raise AbsentError(what, outcome.gone)
@@ -156,6 +158,30 @@ class RegionWork:
             kept = {path: there for path, there in seen.parameters.items() if path not in paths}
             mine = {path: held[path] for path in each.shared if path in held}
             outcome.seen[each.job_id] = replace(seen, parameters={**kept, **mine})
+
+    def _see_taken(self, clients: RegionClients, outcome: Outcome) -> None:
+        """See that SSM holds what was put: the id of an `aws:ec2:image` is checked after the call has returned.
+
+        A path that holds neither that nor what it held before was moved on by another build. Raises JobError.
+        """
+        assert outcome.seen is not None
+        made = {change.target: change for change in outcome.made if change.phase in (Phase.NAME, Phase.MOVE_NAME)}
+        put = {path: str(change.request["value"]) for path, change in made.items() if change.action == "PutParameter"}
+        before = {path: each.value for seen in outcome.seen.values() for path, each in seen.parameters.items()}
+        deadline = self._clock.now() + self._patience
+        while put:
+            held = self._patiently(lambda: parameters.read(clients.ssm, put))
+            old = {path: value for path, value in before.items() if value != put.get(path)}
+            lacking = sorted(path for path in put if path not in held or held[path].value == old.get(path))
+            if not lacking:
+                return
+            if self._clock.now() > deadline or self._stopping:
+                raise JobError(
+                    f"{outcome.region}: Parameter Store has not taken {', '.join(lacking)}",
+                    todo="It checks AMI ids after the call has returned: see that the AMI is there, publish again.",
+                )
+            self._hold()
+            self._clock.wait(self._runtime.config.engine.poll_interval, self._runtime.stop.event)
 
     def _others_at(self, region: str, paths: Collection[str]) -> set[str]:
         with self._store.write() as conn:
