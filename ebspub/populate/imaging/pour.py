@@ -97,6 +97,7 @@ class _Pour:
 
     def __init__(self, volume: Volume, artefact: Artefact, virtualization: str, sha256: str) -> None:
         self._volume = volume
+        self._most = 16 * volume.size
         self._artefact = artefact
         self._virtualization = virtualization
         self._wanted = sha256
@@ -139,7 +140,7 @@ class _Pour:
             content = formats.kind(stream.head(formats.LOOK))
         if content == "tar":
             archive = content
-            stream = Stream(Member(stream))
+            stream = Stream(Member(stream, self._most))
             content = formats.kind(stream.head(formats.LOOK))
         _check(self._virtualization, formats.Format(compression, archive, content), *formats.CONTAINERS)
         if content in formats.CONTAINERS:
@@ -148,6 +149,6 @@ class _Pour:
                     "builder",
                     f"the builder has no {program}, which reads the artefact: install qemu-utils on its image",
                 )
-            container.keep(stream, _KEPT, 16 * self._volume.size)
+            container.keep(stream, _KEPT, self._most)
             return {"content": content, "format": (compression, archive)}
         return {"content": content, **_written(self._volume, stream)}

@@ -224,7 +224,7 @@ def decoder(source: Stream, compression: str) -> Decoder | Unpacked:
 class _File(io.RawIOBase):
     """A stream as a file that can only be read on."""
 
-    def __init__(self, stream: Stream) -> None:
+    def __init__(self, stream: Bytes) -> None:
         self._stream = stream
 
     def readable(self) -> bool:
@@ -234,19 +234,40 @@ class _File(io.RawIOBase):
         return self._stream.readinto(memoryview(buffer).cast("B"))
 
 
-class Member:
-    """The image in a tar; at its end the tar is read to its own, and must hold no second image."""
+class _Bounded:
+    """Bytes in order, and no more of them than there may be: a few packed bytes can stand for days of work."""
 
-    def __init__(self, stream: Stream) -> None:
-        self._stream = stream
+    def __init__(self, source: Bytes, most: int) -> None:
+        self._source = source
+        self._most = self._left = most
+
+    def readinto(self, view: memoryview) -> int:
+        """Take up to ``len(view)`` bytes. Raises :class:`Refusal` where more come than there may be."""
+        count = self._source.readinto(view)
+        self._left -= count
+        if self._left < 0:
+            raise Refusal("too-large", f"the archive unpacks to more than {self._most} bytes, 16 times the volume")
+        return count
+
+
+class Member:
+    """The image in a tar; at its end the tar is read to its own, and must hold no second image.
+
+    ``most``: bytes to which the archive may unpack, and to which its image may.
+    """
+
+    def __init__(self, stream: Stream, most: int) -> None:
+        self._stream = _Bounded(stream, most)
         try:
             self._tar = tarfile.open(  # noqa: SIM115 - a stream, and nothing to close
-                fileobj=io.BufferedReader(_File(stream), _SMALL), mode="r|", bufsize=_SMALL
+                fileobj=io.BufferedReader(_File(self._stream), _SMALL), mode="r|", bufsize=_SMALL
             )
             found = self._next()
             if found is None:
                 names = ", ".join(f"*{end}" for end in formats.IMAGES)
                 raise Refusal("bad-image", f"the archive holds no image ({names})")
+            if found.size > most:  # of a sparse image: no more need be in the archive than its name
+                raise Refusal("too-large", f"the archive's image has more than {most} bytes, 16 times the volume")
             self._file = self._tar.extractfile(found)
         except tarfile.TarError as error:
             raise Refusal("bad-image", f"the archive cannot be read: {error}") from error

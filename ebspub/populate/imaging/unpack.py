@@ -45,7 +45,7 @@ def unpack(most: str) -> None:
                 stream = Stream(engine)
                 content = formats.kind(stream.head(formats.LOOK))
             if content == "tar":
-                stream = Stream(_Only(stream))
+                stream = Stream(_Only(stream, int(most)))
             progress.follow(lambda: (source.done, os.fstat(file.fileno()).st_size))
             _write(stream, image.fileno(), int(most))
             engine = None
@@ -105,6 +105,8 @@ class _Only(Member):
             if _SYSTEM.match(member.name):
                 raise Refusal("bad-image", "it may be a system's tree")
             if member.name.endswith(".img"):
+                if ".." in member.name.split("/"):
+                    raise Refusal("bad-image", "its image's name leads upwards")
                 if not member.isreg():
                     raise Refusal("bad-image", "its image is no file")
                 return member

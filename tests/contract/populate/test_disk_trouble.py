@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import io
 import os
 import shutil
+import tarfile
 import threading
 import time
 from http.server import BaseHTTPRequestHandler
@@ -219,6 +221,18 @@ def test_more_than_an_image_can_have_is_not_downloaded(disk_world: World) -> Non
     disk_world.server.bodies["huge"] = endless
     disk_world.fail(disk_task(disk_world, "huge", None), "too-large")
     assert sent == ["/huge"]
+
+
+def test_an_image_that_says_any_size_is_refused_before_a_byte_is_written(disk_world: World) -> None:
+    """A sparse member of a few bytes stands for exbibytes of zeros, which are never unpacked."""
+    sparse = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.name": "disk.raw"}
+    info = tarfile.TarInfo("GNUSparseFile.0/disk.raw")
+    info.size, info.pax_headers = 512, sparse | {"GNU.sparse.realsize": str(1 << 62)}
+    with tarfile.open(disk_world.server.folder / "vast", "w", format=tarfile.PAX_FORMAT) as tar:
+        tar.addfile(info, io.BytesIO(b"0\n".ljust(512, b"\0")))
+    report = disk_world.fail(disk_task(disk_world, "vast", None), "too-large")
+    assert f"more than {16 * VOLUME} bytes" in report.message
+    assert disk_world.volume.stat().st_blocks == 0
 
 
 def test_a_container_that_names_a_file_of_the_builder_is_refused(disk_world: World, disk: Path, tmp_path: Path) -> None:

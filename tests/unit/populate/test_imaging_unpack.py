@@ -91,6 +91,9 @@ DOUBTFUL: dict[str, Callable[[], bytes]] = {
     "an archive that was cut off": lambda: tar(("a.img", IMAGE))[:-1_000_000],
     "packed data that was cut off": lambda: gzip.compress(tar(("a.img", IMAGE)), 1)[:-100],
     "packed data that was changed": lambda: gzip.compress(IMAGE, 1)[:-8] + bytes(8),
+    "an image whose name leads upwards": lambda: tar(("../a.img", IMAGE)),
+    "an image whose name leads upwards on its way": lambda: tar(("a/../../b.img", IMAGE)),
+    "more than there may be behind the image": lambda: gzip.compress(tar(("a.img", IMAGE), ("b", bytes(60 * MIB))), 1),
     "more than there may be": lambda: gzip.compress(bytes(65 * MIB), 1),
 }
 
