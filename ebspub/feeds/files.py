@@ -17,6 +17,7 @@ import hashlib
 import json
 import os
 import re
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,7 +31,9 @@ _LOCK = ".ebspub-lock"
 _COPYING = ".ebspub-copying"
 _COPIED = ".ebspub-copied-"
 _TEMPORARY = ".ebspub-new"
-_MODE, _FOLDER_MODE = 0o644, 0o755
+_MODE, _FOLDER_MODE, _LOCK_MODE = 0o644, 0o755, 0o600
+#: Seconds that another process is waited for: longer than a copy may take; between two looks.
+WAIT, _LOOK = 4000.0, 0.05
 #: What names others, in the order in which it is written, after everything else: files of products name nothing but
 #: AMIs; indexes name files; of query data it is the list of the newest serials that readers begin with.
 _INDEXES = (
@@ -287,13 +290,31 @@ def _prune(folder: Path, path: str) -> None:
 
 @contextmanager
 def _alone(folder: Path, lock: str = _LOCK) -> Iterator[None]:
-    """Hold a lock of the folder; it goes with the process, however that ends."""
-    handle = os.open(folder / lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _MODE)
+    """Hold a lock of the folder; it goes with the process, however that ends. Raises :class:`FilesError`."""
+    handle = os.open(folder / lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, _LOCK_MODE)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        # Whoever may open the file may lock it.
+        os.fchmod(handle, _LOCK_MODE)
+        _lock(handle, folder / lock)
         yield
     finally:
         os.close(handle)
+
+
+def _lock(handle: int, file: Path) -> None:
+    deadline = time.monotonic() + WAIT
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise FilesError(
+                    f"{file.parent}: another process has been writing or copying the feeds for {WAIT:g} s",
+                    todo=f"See which one has {file} open (`fuser -v`), end it if it hangs, and try again.",
+                ) from None
+            time.sleep(_LOOK)
+        else:
+            return
 
 
 def _below(path: str) -> bool:

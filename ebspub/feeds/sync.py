@@ -30,8 +30,8 @@ _TYPES = {
 }
 #: Every file is replaced in its place: what is cached for long would not fit what an index, cached anew, says of it.
 CACHE = "public, max-age=60"
-#: What an object is put with: the checksum of its content.
-_SHA256 = "ebspub-sha256"
+#: What an object is put with: the checksum of its content; the list, too: the Cache-Control of all that it lists.
+_SHA256, _CACHE = "ebspub-sha256", "ebspub-cache"
 
 
 class SyncError(EbspubError):
@@ -48,21 +48,24 @@ def to_s3(rendering: Mapping[str, bytes], client: Any, bucket: str, prefix: str 
 
     ``client`` is boto3's of S3, ``cache`` the objects' Cache-Control. What an earlier rendering brought and this one
     has not is removed, as far as ``.ebspub-files`` there lists it; other objects stay, and those that are as they
-    should be are not put again.
+    should be are not put again: none is where ``cache`` has changed.
     Raises :class:`SyncError`.
     """
     root = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
     with _calling(bucket, root):
-        return _to_s3(rendering, client, bucket, root, cache)
+        return _to_s3(rendering, client, bucket, root, cache.strip())
 
 
-def stale_in_s3(rendering: Mapping[str, bytes], client: Any, bucket: str, prefix: str = "") -> list[str]:
+def stale_in_s3(
+    rendering: Mapping[str, bytes], client: Any, bucket: str, prefix: str = "", *, cache: str = CACHE
+) -> list[str]:
     """Return the paths whose objects :func:`to_s3` would put or delete. Raises :class:`SyncError`."""
     root = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
     with _calling(bucket, root):
         tags = _tags(client, bucket, root)
-        gone = _before(client, bucket, root, tags) - rendering.keys()
-        new = _new(rendering, client, bucket, root, tags)
+        before, cached = _before(client, bucket, root, tags)
+        gone = before - rendering.keys()
+        new = _new(rendering, client, bucket, root, tags if cached == cache.strip() else {})
     return [*new, *(path for path in in_order(gone) if path in tags)]
 
 
@@ -84,9 +87,12 @@ def _tags(client: Any, bucket: str, root: str) -> dict[str, str]:
     return {each["Key"].removeprefix(root): each["ETag"].strip('"') for each in there}
 
 
-def _before(client: Any, bucket: str, root: str, tags: Mapping[str, str]) -> set[str]:
-    """Return what an earlier rendering brought, as far as it is listed there."""
-    return listed(client.get_object(Bucket=bucket, Key=root + LIST)["Body"].read()) if LIST in tags else set()
+def _before(client: Any, bucket: str, root: str, tags: Mapping[str, str]) -> tuple[set[str], str]:
+    """Return what an earlier rendering brought, as far as it is listed there, and with which Cache-Control."""
+    if LIST not in tags:
+        return set(), ""
+    found = client.get_object(Bucket=bucket, Key=root + LIST)
+    return listed(found["Body"].read()), found.get("Metadata", {}).get(_CACHE, "")
 
 
 def _new(rendering: Mapping[str, bytes], client: Any, bucket: str, root: str, tags: Mapping[str, str]) -> list[str]:
@@ -107,24 +113,24 @@ def _new(rendering: Mapping[str, bytes], client: Any, bucket: str, root: str, ta
 
 def _to_s3(rendering: Mapping[str, bytes], client: Any, bucket: str, root: str, cache: str) -> Written:
     tags = _tags(client, bucket, root)
-    before = _before(client, bucket, root, tags)
+    before, cached = _before(client, bucket, root, tags)
 
-    def put(path: str, content: bytes) -> None:
+    def put(path: str, content: bytes, **more: str) -> None:
         client.put_object(
             Bucket=bucket, Key=root + path, Body=content, ContentType=content_type(path), CacheControl=cache,
-            Metadata={_SHA256: hashlib.sha256(content).hexdigest()},
+            Metadata={_SHA256: hashlib.sha256(content).hexdigest(), **more},
         )  # fmt: skip
 
-    new = _new(rendering, client, bucket, root, tags)
+    new = _new(rendering, client, bucket, root, tags if cached == cache else {})
     gone = [path for path in reversed(in_order(before - rendering.keys())) if path in tags]
     if new or gone:
-        put(LIST, listing(before | rendering.keys()))
+        put(LIST, listing(before | rendering.keys()), **{_CACHE: cached})
     for path in new:
         put(path, rendering[path])
     for path in gone:
         client.delete_object(Bucket=bucket, Key=root + path)
     if new or gone:
-        put(LIST, listing(rendering))
+        put(LIST, listing(rendering), **{_CACHE: cache})
     return Written(tuple(new), tuple(gone), len(rendering) - len(new))
 
 

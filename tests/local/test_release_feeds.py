@@ -152,7 +152,7 @@ def test_a_file_that_somebody_changed_is_shown_by_plan_and_mended_by_publish(sta
         ("streams/v1/index.json.gpg", lambda content: content.replace(b"\n", b"\nA", 3)),
     ):
         (folder / path).write_bytes(spoil(whole[path]))
-        assert f"{folder / path} is stale or missing" in stale(load(stage.config), stage.store)
+        assert f"{folder / path} is stale, missing or left over" in stale(load(stage.config), stage.store)
         assert publish(stage) == []
         mended = {path: content for path, (content, _) in everything(folder).items()}
         if path.endswith(".gpg"):  # a signature holds its time
@@ -161,7 +161,7 @@ def test_a_file_that_somebody_changed_is_shown_by_plan_and_mended_by_publish(sta
     (folder / "changes.atom").unlink()
     shown = ebspub(stage, "plan")
     lines = [line for line in shown.stdout.splitlines() if line.startswith("feeds: ")]
-    assert lines == [f"feeds: {folder / 'changes.atom'} is stale or missing"], shown.stdout + shown.stderr
+    assert lines == [f"feeds: {folder / 'changes.atom'} is stale, missing or left over"], shown.stdout + shown.stderr
 
 
 class Died(BaseException):

@@ -155,6 +155,55 @@ def test_what_is_public_is_repaired_beside_a_late_region_that_is_not_verified(st
     assert left(stage) == []
 
 
+def test_what_is_public_is_repaired_beside_a_late_job_of_its_region_that_is_not_verified(stage: Stage) -> None:
+    good, region = stage.regions
+    ours = {job_id("amd64", good), job_id("i386", good), job_id("amd64", region)}
+    wish(stage, "quorum = 1\n")
+    for job in (("amd64", good), ("i386", good), ("amd64", region)):
+        register(stage, *job)
+        boot(stage, job[1], job[0])
+    publish(stage)
+    register(stage, "i386", region)
+    image = stage.get(job_id("amd64", region)).ami_id
+    stage.ec2(region).modify_image_attribute(
+        ImageId=image, Attribute="launchPermission", LaunchPermission={"Remove": [{"Group": "all"}]}
+    )
+    told = amiss(stage)
+    assert ([each.target for each in told.changes], list(told.errors)) == ([image], [region])
+    assert left(stage) == []
+
+    done = partly(stage)
+
+    assert isinstance(done.errors[region], UnverifiedError)
+    assert [(each.action, each.target) for each in done.made] == [("ModifyImageAttribute", image)]
+    assert seen(stage, "i386", region)["launch"] == []
+    assert public(stage) == ours
+    assert left(stage) == []
+    boot(stage, region, "i386")
+    assert left(stage) == [NAME]
+    publish(stage)
+    assert public(stage) == {*ours, job_id("i386", region)}
+
+
+def test_what_is_registered_behind_the_gate_waits_for_the_next_time(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good, region = stage.regions
+    ours = {job_id("amd64", good), job_id("i386", good), job_id("amd64", region)}
+    wish(stage, "quorum = 1\n")
+    for job in (("amd64", good), ("i386", good), ("amd64", region)):
+        register(stage, *job)
+        boot(stage, job[1], job[0])
+
+    def meanwhile(*_told: object) -> None:
+        register(stage, "i386", region)
+
+    monkeypatch.setattr(app, "check_accounts", meanwhile)
+    publish(stage)
+    assert public(stage) == ours
+    assert seen(stage, "i386", region)["launch"] == []
+
+
 def test_the_plan_tells_of_what_could_be_used_and_was_never_announced(stage: Stage) -> None:
     late = stage.regions[1]
     configure(stage, PUBLISH + "quorum = 1\n")

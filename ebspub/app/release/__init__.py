@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from typing import TypeVar
 
 import sqlalchemy as sa
@@ -21,12 +20,14 @@ import sqlalchemy as sa
 from ebspub.app.publish import check_accounts
 from ebspub.app.release import gate, settings
 from ebspub.app.release.feeds import Feeds, configured
+from ebspub.app.release.lease import renewed
+from ebspub.app.release.result import Released, Result
 from ebspub.app.release.targets import chosen_builds, chosen_releases
 from ebspub.app.release.wanted import Change, Wanted
 from ebspub.app.release.work import Outcome, RegionWork, Tell
 from ebspub.app.runtime import Runtime
 from ebspub.config.publishing import Publishing
-from ebspub.errors import BusyError, EbspubError, LeaseLostError, StoreError, UsageError
+from ebspub.errors import EbspubError, LeaseLostError, StoreError, UsageError
 from ebspub.feeds.sync import SyncError
 from ebspub.store import Job, Lease, notices, releases
 from ebspub.store.leases import this_process
@@ -36,42 +37,6 @@ from ebspub.store.tables import ReleaseState
 S = TypeVar("S")
 T = TypeVar("T")
 __all__ = ["Change", "Released", "Result", "publish", "unpublish"]
-
-
-@dataclass
-class Released:
-    """What came of one release. ``errors``: what stands in the way, by region; those of no region under an empty name.
-
-    ``missing``: ids of jobs of its regions that are not registered; ``files``: what changed in the feeds; ``warnings``:
-    what is probably not meant.
-    """
-
-    id: str
-    label: str = ""
-    state: str = ""
-    made: list[Change] = field(default_factory=list)
-    errors: dict[str, EbspubError] = field(default_factory=dict)
-    missing: list[str] = field(default_factory=list)
-    files: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    busy: bool = False
-
-
-@dataclass
-class Result:
-    """What came of a command."""
-
-    releases: list[Released] = field(default_factory=list)
-    signal: int = 0
-
-    @property
-    def exit_code(self) -> int:
-        """The documented exit code (:mod:`ebspub.errors`)."""
-        if self.signal:
-            return 128 + self.signal
-        if any(each.errors for each in self.releases):
-            return 3
-        return BusyError.exit_code if any(each.busy for each in self.releases) else 0
 
 
 def publish(
@@ -141,21 +106,28 @@ class _Work:
         with self._store.read() as conn:
             jobs = releases.jobs_of(conn, release.suite, release.build, release.serial)
             found = settings.context(conn, self._config, release)
-            waiting = gate.unverified(self._config, plan, found.jobs, self._listed(conn))
+            listed = self._listed(conn)
+        waiting = gate.unverified(self._config, plan, found.jobs, listed)
+        spec = found.jobs[0].spec
         absent = gate.missing(plan, release.suite, release.build, release.serial, jobs)
         if not self._public:
             gate.require_complete(plan, release.id, absent)
             gate.require_verified(plan, release.id, absent, waiting)
         check_accounts(self._runtime, found.jobs)
+        found = found.without(gate.held(waiting, found.jobs, listed))
         self._done.missing = [job for missing in absent.values() for job in missing]
         self._done.warnings = settings.warnings(self._config, plan, found)
         wanted = settings.publish_all(self._config, plan, found, label)
         untested = {region: gate.untested(release.id, region, jobs) for region, jobs in waiting.items()}
-        barred = {**untested, **self._barred(plan, {*absent, *untested}, wanted, found)}
+        barred = self._barred(plan, {*absent, *untested}, wanted, found)
         with self._store.write() as conn:
-            releases.add(conn, found.jobs[0].spec, label, self._clock.now())
+            releases.add(conn, spec, label, self._clock.now())
         lease = self._claim()
-        return self._done if lease is None else self._publish(lease, plan, label, barred, absent)
+        if lease is None:
+            return self._done
+        self._done.errors.update(untested)
+        admitted = frozenset(job.id for job in found.jobs)
+        return self._publish(lease, plan, label, barred, absent, admitted)
 
     def _barred(
         self,
@@ -193,12 +165,14 @@ class _Work:
         label: str,
         barred: Mapping[str, EbspubError],
         absent: Mapping[str, object],
+        admitted: frozenset[str],
     ) -> Released:
+        """Do it for the jobs ``admitted``, which may be published: what is registered from now on waits."""
         try:
-            found = self._begin(lease, label)
+            found = self._begin(lease, label).only(admitted)
             wanted = settings.publish_all(self._config, plan, found, label)
             work = self._work(lease, found, plan.patience)
-            lacking = {*absent, *barred}
+            lacking = {*absent, *barred, *self._done.errors}
 
             def go_on(begun: Sequence[Outcome]) -> list[Outcome]:
                 failed = {each.region for each in begun if each.error is not None or each.gone}
@@ -220,7 +194,7 @@ class _Work:
             self._gather(outcomes, errors)
             gone = frozenset(job for each in outcomes for job in each.gone)
             usable = [job for job in found.jobs if job.id not in gone and job.spec.region not in errors]
-            complete = self._public or gate.enough(plan, {*absent, *errors})
+            complete = self._public or gate.enough(plan, {*lacking, *errors})
             self._announce(lease, usable if complete else [], gone, complete=complete)
         finally:
             self._give_back(lease)
@@ -264,7 +238,7 @@ class _Work:
         if not (complete or shown or gone):
             self._end(lease, None)
             return
-        self._write_feeds()
+        self._write_feeds(lease)
         self._end(lease, ReleaseState.PUBLISHED if complete and "" not in self._done.errors else None)
 
     # --- unpublish ---------------------------------------------------------------------------------------
@@ -283,7 +257,7 @@ class _Work:
                 releases.withdraw(conn, self._release.id, lease, now)
                 releases.change(conn, self._release.id, lease, now, state=state)
                 found = settings.context(conn, self._config, self._release)
-            if not self._write_feeds() and not self._revokes(anyway=anyway):
+            if not self._write_feeds(lease) and not self._revokes(anyway=anyway):
                 # What is still to be found must stay usable.
                 self._end(lease, None)
                 return self._done
@@ -344,10 +318,11 @@ class _Work:
         self._done.made = [change for each in outcomes for change in each.made]
         self._done.errors.update(errors)
 
-    def _write_feeds(self) -> bool:
+    def _write_feeds(self, lease: Lease) -> bool:
         """Write the feeds; what stands in the way is kept as an error of no region."""
         try:
-            self._done.files = list(self._feeds.write(self._store))
+            with renewed(self._runtime, self._release.id, lease):
+                self._done.files = list(self._feeds.write(self._store))
         except StoreError:
             raise
         except EbspubError as error:

@@ -69,7 +69,7 @@ def drift(config: Config, store: Store, clients: Clients, specs: Iterable[JobSpe
 
 
 def stale(config: Config, store: Store, feeds: Feeds | None = None) -> list[str]:
-    """Return the files of the feeds that are stale or missing, or why that is not known."""
+    """Return the files of the feeds that are stale, missing or left over, or why that is not known."""
     try:
         return list((feeds or configured(config)).check(store))
     except EbspubError as error:
@@ -94,8 +94,9 @@ def due(config: Config, store: Store, specs: Iterable[JobSpec], clock: Clock | N
         absent = gate.missing(plan, release.suite, release.build, release.serial, known)
         settled = release.settled == release.epoch or releases.under_way(release, now)
         shown = release.state is ReleaseState.PUBLISHED
-        waiting = gate.unverified(config, plan, known, public if shown else ())
-        ready = {job.id for job in registered_of(known) if job.spec.region not in waiting}
+        listed = public if shown else set[str]()
+        waiting = gate.unverified(config, plan, known, listed)
+        ready = {job.id for job in registered_of(known)} - gate.held(waiting, known, listed)
         lacking = absent.keys() if shown else {*absent, *waiting}
         if gate.enough(plan, lacking) and not (shown and ready <= public and settled):
             found.append(release.id)
@@ -142,14 +143,15 @@ def _compare(config: Config, store: Store, clients: Clients, release: Release, m
     mine.warnings = settings.warnings(config, plan, found)
     mine.missing = [job for missing in absent.values() for job in missing]
     shown = release.state is ReleaseState.PUBLISHED
-    waiting = gate.unverified(config, plan, found.jobs, listed if shown else ())
-    wanted = settings.publish_all(config, plan, found, release.label)
-    _ask(clients, {region: each for region, each in wanted.items() if region not in waiting}, mine)
+    public = listed if shown else set[str]()
+    waiting = gate.unverified(config, plan, found.jobs, public)
+    ready = found.without(gate.held(waiting, found.jobs, public))
+    _ask(clients, settings.publish_all(config, plan, ready, release.label), mine)
+    if shown:
+        mine.unannounced = [job.id for job in ready.jobs if job.id not in listed and job.spec.region not in mine.errors]
     for region, untested in waiting.items():
         error = gate.untested(release.id, region, untested)
-        mine.errors[region] = f"{error.what}: {error.todo}"
-    if shown:
-        mine.unannounced = [job.id for job in found.jobs if job.id not in listed and job.spec.region not in mine.errors]
+        mine.errors.setdefault(region, f"{error.what}: {error.todo}")
 
 
 def _ask(clients: Clients, wanted: Mapping[str, Sequence[Wanted]], mine: Drift) -> None:

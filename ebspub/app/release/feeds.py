@@ -36,7 +36,7 @@ class Feeds(Protocol):
         """
 
     def check(self, store: Store) -> Sequence[str]:
-        """Return the files that are stale or missing, one line each; writes nothing. Raises EbspubError."""
+        """Return the files that are stale, missing or left over, one line each; writes nothing. Raises EbspubError."""
 
 
 class NoFeeds:
@@ -100,13 +100,13 @@ class Folder:
                 stale += compare()
             except EbspubError as error:
                 unknown.append(f"what is stale in a copy is not known: {error.what}")
-        return [*(f"{path} is stale or missing" for path in stale), *unknown]
+        return [*(f"{path} is stale, missing or left over" for path in stale), *unknown]
 
     def _stale_in_bucket(self) -> list[str]:
         told = self._table.sync
         if told.bucket is None:
             return []
-        found = sync.stale_in_s3(files.kept(self.folder), copies.s3(told.region), *told.bucket)
+        found = sync.stale_in_s3(files.kept(self.folder), copies.s3(told.region), *told.bucket, cache=told.cache)
         return [f"s3://{'/'.join(filter(None, told.bucket))}/{path}" for path in found]
 
     def _stale_by_rsync(self) -> list[str]:

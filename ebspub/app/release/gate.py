@@ -77,6 +77,14 @@ def unverified(config: Config, plan: Publishing, jobs: Iterable[Job], public: Co
     return found
 
 
+def held(waiting: Mapping[str, object], jobs: Iterable[Job], public: Collection[str]) -> frozenset[str]:
+    """Return the ids of the ``jobs`` that are left alone until their regions do not wait for test boots any more.
+
+    A region's AMIs are added together; those that are ``public`` (see :func:`unverified`) are repaired all the same.
+    """
+    return frozenset(job.id for job in jobs if job.spec.region in waiting and job.id not in public)
+
+
 def untested(release: str, region: str, jobs: Iterable[Job]) -> UnverifiedError:
     """Return why a region is left out."""
     return UnverifiedError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import sqlalchemy as sa
 
@@ -28,6 +28,14 @@ class Context:
     jobs: tuple[Job, ...]
     written: dict[str, Written]
     others: Others
+
+    def only(self, ids: Collection[str]) -> Context:
+        """Return what is known of the jobs ``ids`` alone."""
+        return replace(self, jobs=tuple(job for job in self.jobs if job.id in ids))
+
+    def without(self, ids: Collection[str]) -> Context:
+        """Return what is known of all jobs but ``ids``."""
+        return replace(self, jobs=tuple(job for job in self.jobs if job.id not in ids))
 
 
 def plan_of(config: Config, release: Release, label: str) -> Publishing:

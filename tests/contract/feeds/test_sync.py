@@ -111,6 +111,33 @@ def test_what_is_encrypted_is_not_put_again_either(client: Recorder) -> None:
     assert to_s3(FIRST, bucket, BUCKET).written == (path,)
 
 
+def test_what_caches_are_told_is_brought_up_to_date_on_every_object(client: Recorder) -> None:
+    to_s3(FIRST, client, BUCKET)
+    assert stale_in_s3(FIRST, client, BUCKET, cache=" max-age=5") == in_order(FIRST)
+    assert to_s3(FIRST, client, BUCKET, cache=" max-age=5").written == tuple(in_order(FIRST))
+    told = {client.head_object(Bucket=BUCKET, Key=path)["CacheControl"] for path in FIRST}
+    assert told == {"max-age=5"}
+    assert stale_in_s3(FIRST, client, BUCKET, cache=" max-age=5") == []
+    assert to_s3(FIRST, client, BUCKET, cache=" max-age=5").written == ()
+
+
+def test_who_dies_while_caches_are_told_is_followed_by_one_who_tells_the_others(client: Recorder) -> None:
+    to_s3(FIRST, client, BUCKET)
+    last = in_order(FIRST)[-1]
+
+    class Dying(Recorder):
+        def put_object(self, **arguments: Any) -> Any:
+            if arguments["Key"] == last:
+                raise KeyboardInterrupt
+            return self.client.put_object(**arguments)
+
+    with pytest.raises(KeyboardInterrupt):
+        to_s3(FIRST, Dying(client.client), BUCKET, cache="max-age=5")
+    assert last in stale_in_s3(FIRST, client, BUCKET, cache="max-age=5")
+    to_s3(FIRST, client, BUCKET, cache="max-age=5")
+    assert client.head_object(Bucket=BUCKET, Key=last)["CacheControl"] == "max-age=5"
+
+
 def test_a_bucket_that_is_not_there_is_told(client: Recorder) -> None:
     with pytest.raises(SyncError, match="NoSuchBucket"):
         to_s3(FIRST, client, "elsewhere-example")

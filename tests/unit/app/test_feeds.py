@@ -110,7 +110,7 @@ def test_a_format_that_is_taken_out_goes_from_the_copies_too(
         (copy / "theirs").touch()
         client.put_object(Bucket="images-example", Key="theirs", Body=b"")
         less = feeds(f'{told}formats = ["plain"]')
-        assert "locator/ec2/index.html is stale or missing" in "\n".join(less.check(store))
+        assert "locator/ec2/index.html is stale, missing or left over" in "\n".join(less.check(store))
         done = less.write(store)
         assert {f"{copy}/changes.atom", "s3://images-example/changes.atom"} <= set(done)
         assert less.check(store) == []
@@ -136,7 +136,7 @@ def test_a_copy_that_cannot_be_looked_at_is_said_and_the_others_are_told(
             'rsync = "rsync://127.0.0.1:1/feeds/" }'
         )
         csv, bucket, host = dead.check(store)
-    assert csv == f"{folder}/images.csv is stale or missing"
+    assert csv == f"{folder}/images.csv is stale, missing or left over"
     assert bucket.startswith("what is stale in a copy is not known: s3://no-such-bucket/: ")
     assert host.startswith("what is stale in a copy is not known: rsync://127.0.0.1:1/feeds/: rsync ended with")
 
@@ -162,11 +162,11 @@ def test_the_copies_are_the_folder(store: Store, tmp_path: Path, monkeypatch: py
         assert wanted.write(store) == []
         assert wanted.check(store) == []
         client.put_object(Bucket="images-example", Key="ubuntu/images.csv", Body=b"")
-        assert wanted.check(store) == ["s3://images-example/ubuntu/images.csv is stale or missing"]
+        assert wanted.check(store) == ["s3://images-example/ubuntu/images.csv is stale, missing or left over"]
         assert wanted.write(store) == ["s3://images-example/ubuntu/images.csv"]
         (copy / "images.csv").unlink()
         (copy / "stray").touch()
-        told = [f"{copy}/images.csv is stale or missing", f"{copy}/stray is stale or missing"]
+        told = [f"{copy}/images.csv is stale, missing or left over", f"{copy}/stray is stale, missing or left over"]
         assert wanted.check(store) == told
         assert wanted.write(store) == [f"{copy}/images.csv", f"{copy}/stray"]
     names = {path.relative_to(folder).as_posix() for path in folder.rglob("[!.]*") if path.is_file()}

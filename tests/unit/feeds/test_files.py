@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -148,6 +149,24 @@ def test_of_two_at_once_the_second_reads_what_the_first_wrote(tmp_path: Path) ->
         two = pool.submit(files.update, tmp_path, lambda path: path == "one", second)
         assert (one.result().written, two.result().written) == (("one",), ("two",))
     assert visible(tmp_path) == {"one": b"1", "two": b"2"}
+
+
+def test_nobody_else_can_take_the_lock_and_one_that_is_never_given_back_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = tmp_path / files._LOCK
+    lock.touch()
+    lock.chmod(0o644)  # as an earlier version made it
+    write(rendering(1), tmp_path)
+    assert stat.S_IMODE(lock.stat().st_mode) == 0o600
+    monkeypatch.setattr(files, "WAIT", 0.2)
+    with lock.open("rb+") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(FilesError, match=r"another process has been writing or copying the feeds") as error:
+            write(rendering(2), tmp_path)
+        assert str(lock) in error.value.todo
+        assert visible(tmp_path) == rendering(1)
+    write(rendering(2), tmp_path)
 
 
 # Readers and killers ------------------------------------------------------------------------------------------------

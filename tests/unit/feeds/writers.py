@@ -9,9 +9,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
+from ebspub.feeds import every
+from ebspub.feeds.catalog import Catalog
 from ebspub.feeds.files import write
+from ebspub.feeds.signing import Key
+from tests.unit.feeds.facts import image
 
 #: Written before the index that names them; big enough for a reader to come while it is being written.
 NAMES = tuple(f"query/lucid/server/{letter}.txt" for letter in "abcd")
@@ -47,6 +52,19 @@ def rewrite(folder: Path) -> None:
         write(rendering(number), folder)
 
 
+def version(number: int) -> Catalog:
+    """Return what is public at the time ``number``: one build more than before, in two regions."""
+    serials = [f"202401{day:02}" for day in range(1, number + 1)]
+    found = [(serial, region) for serial in serials for region in ("us-east-1", "cn-north-1")]
+    return Catalog.of([image(serial=serial, region=region, ami=f"ami-{serial}{region}") for serial, region in found])
+
+
+def publish(folder: Path, home: str, fingerprint: str, last: str) -> None:
+    """Publish signed feeds of one version after the other."""
+    for number in range(1, int(last) + 1):
+        every.publish(folder, partial(version, number), key=Key(fingerprint, Path(home)))
+
+
 def die_at(folder: Path, number: str, point: str) -> None:
     """Write version ``number`` and be killed at a point."""
     write(rendering(int(number)), folder, reach=lambda here: _die() if here == point else None)
@@ -67,4 +85,4 @@ def die_within(folder: Path, number: str, name: str) -> None:
 
 if __name__ == "__main__":
     what, folder, *more = sys.argv[1:]
-    {"rewrite": rewrite, "die_at": die_at, "die_within": die_within}[what](Path(folder), *more)  # type: ignore[operator]
+    {"rewrite": rewrite, "publish": publish, "die_at": die_at, "die_within": die_within}[what](Path(folder), *more)  # type: ignore[operator]
