@@ -20,22 +20,24 @@ from pathlib import Path
 from typing import Literal
 
 _TAIL_LINES = 60
-_LOGIN = re.compile(rb"login: ?$", re.MULTILINE)
+_LOGIN = re.compile(rb"login: ")  # behind which the kernel may say something still
 _DEAD = re.compile(
     rb"Kernel panic|\(initramfs\)|emergency mode|Failed to mount .*sysroot|No bootable device|grub rescue>|Shell> "
 )
 #: What Linux says of the emulated timer when it then panics ("IO-APIC + timer doesn't work!"): nothing of the image's.
 _NO_TIMER = "8254 timer not connected to IO-APIC"
+#: Seconds without a word after which a machine hangs: an emulated one on a busy host may lose an interrupt.
+_SILENCE = 100.0
 _TRIES = 3
 _OVMF_CODE = Path("/usr/share/OVMF/OVMF_CODE_4M.fd")
 _OVMF_VARS = Path("/usr/share/OVMF/OVMF_VARS_4M.fd")
 
 
 class BootFailed(Exception):  # noqa: N818 - it is the boot that failed, not the tool
-    """No login prompt came; ``log`` is all that the serial console said."""
+    """No login prompt came; ``log`` is all that the serial console said, ``hangs`` whether it then fell silent."""
 
-    def __init__(self, why: str, log: str) -> None:
-        self.log = log
+    def __init__(self, why: str, log: str, *, hangs: bool = False) -> None:
+        self.log, self.hangs = log, hangs
         tail = "\n".join(log.splitlines()[-_TAIL_LINES:])
         super().__init__(f"{why}; the serial console ended with:\n{tail}")
 
@@ -70,12 +72,15 @@ def boot_disk(disk: Path, firmware: Literal["bios", "uefi"], *, timeout: float =
 
 
 def _boot(disk: Path, options: Sequence[str], timeout: float) -> str:
-    """Boot; again where the kernel gave up its timer, which it tries out against a clock that a busy host holds up."""
+    """Boot; again where the machine hangs, or the kernel gave up its timer.
+
+    That it tries out against a clock that a busy host holds up.
+    """
     for _ in range(_TRIES - 1):
         try:
             return _booted(disk, options, timeout)
         except BootFailed as error:
-            if _NO_TIMER not in error.log:
+            if not error.hangs and _NO_TIMER not in error.log:
                 raise
     return _booted(disk, options, timeout)
 
@@ -87,9 +92,10 @@ def _booted(disk: Path, options: Sequence[str], timeout: float) -> str:
     with _machine([*_accelerator(), "-drive", drive, *options, "-serial", "stdio"]) as process:
         assert process.stdout
         while True:
-            data = _read(process.stdout.fileno(), deadline)
+            data = _read(process.stdout.fileno(), min(deadline, time.monotonic() + _SILENCE))
             if data is None:
-                raise BootFailed(f"{disk} gave no login prompt in {timeout:g} s", _text(log))
+                hangs = time.monotonic() < deadline
+                raise BootFailed(f"{disk} gave no login prompt in {timeout:g} s", _text(log), hangs=hangs)
             if not data:
                 raise BootFailed(f"the machine of {disk} ended with status {process.wait()}", _text(log))
             log += data
