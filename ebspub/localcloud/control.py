@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import fcntl
 import json
@@ -205,12 +206,21 @@ def start(folder: Path, *, settings: Settings | None = None) -> Cloud:
             process.wait()
             raise CloudError(f"the embedded cloud in {folder} does not start", todo=f"see {folder / _LOG_FILE}")
         time.sleep(0.02)
-    _children[cloud.pid] = process
+    _children[cloud.pid] = folder, process
     return cloud
 
 
 #: Clouds started by this process, to be reaped when they are stopped.
-_children: dict[int, subprocess.Popen[bytes]] = {}
+_children: dict[int, tuple[Path, subprocess.Popen[bytes]]] = {}
+
+
+@atexit.register
+def _reap() -> None:
+    """Reap those that ended by themselves, or that another process stopped."""
+    for folder, process in _children.values():
+        if not _locked(folder):  # it has ended, or is about to
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(_STOP_TIMEOUT)
 
 
 def find(folder: Path) -> Cloud | None:
@@ -248,7 +258,7 @@ def stop(folder: Path) -> None:
 
 def _end(cloud: Cloud) -> None:
     """SIGTERM, and SIGKILL when that does not help in time."""
-    child = _children.pop(cloud.pid, None)
+    _, child = _children.pop(cloud.pid, (cloud.folder, None))
     for sign in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError):
             os.kill(cloud.pid, sign)
