@@ -32,7 +32,7 @@ test: ## set everything up, then run the tests (ARGS: options for pytest)
 	$(BIN)/python -m pytest $(ARGS)
 
 .PHONY: test-long
-test-long: ## run the tests that take long: the README's commands, chaos, full disks, leases, planted bugs, ...
+test-long: ## run the tests that take long: the README's commands, chaos, hostile images, leases, planted bugs, ...
 	@.ci/system.sh test
 	@.ci/venv.sh dev
 	@$(COMPILE)

@@ -203,7 +203,13 @@ def _digest(size: int, ranges: Iterable[tuple[int, int]], read: Callable[[int, i
 
 
 _MOUNT_OPTIONS = {"ext3": ",noload", "ext4": ",noload", "xfs": ",norecovery,nouuid"}
-_HOLD = 'mount -t "$1" -o "$2" -- "$3" /media && echo mounted && cat && umount /media'
+#: A program that another thread is about to start holds, for a moment, whatever this process had open there.
+_HOLD = """
+mount -t "$1" -o "$2" -- "$3" /media || exit
+echo mounted
+cat
+for _ in 1 2 3 4 5 6 7 8 9; do umount /media 2>/dev/null && exit; sleep 0.1; done
+umount /media"""
 _HOLD_MOUNT = ("unshare", "--mount", "--propagation", "private", "sh", "-c", _HOLD, "sh")
 
 

@@ -1,7 +1,8 @@
 """Killed at any instruction that matters, `ebspub resume` finishes: one AMI, the right tree, nothing left or repeated.
 
 The points are those of a recorded run: just before and just after each API call takes effect, just before and just
-after each commit, and each phase of the work on the builder. `make test` tries a share of them, `make crash` all.
+after each commit, and each phase of the work on the builder. `make test` tries the calls that make something, `make
+test-long` a share of all, `make crash` all.
 Several publishers are killed at a time, each in a region of its own.
 """
 
@@ -17,6 +18,7 @@ import pytest
 
 from tests.crash.matrix import Outcome, try_point
 from tests.crash.points import QUICK, Kind, Point, Quick, Recording, quick
+from tests.support.variants import few
 
 pytestmark = [pytest.mark.timeout(3600)]
 
@@ -28,12 +30,12 @@ REGIONS = (
     *("us-east-1", "us-east-2", "us-west-1", "us-west-2", "eu-west-1", "eu-west-2"),
     *("eu-central-1", "sa-east-1", "ap-southeast-1", "ap-northeast-1"),
 )
-#: `make test` tries one point in so many, from an offset that differs from kind to kind. Odd: `before` and `after` take
-#: turns in the order of the points.
+#: `make test-long` tries one point in so many, from an offset that differs from kind to kind. Odd: `before` and `after`
+#: take turns in the order of the points.
 SHARES: dict[Kind, tuple[int, int]] = {"look": (13, 2), "commit": (17, 6), "phase": (5, 2)}
 #: Seconds for which the cloud hides what was made, so that who starts again looks in vain; and what is told of it.
 HIDDEN, LISTING_LAG = 4.5, 5.5
-Attempt = Callable[[Sequence[Kind], int, Callable[[str], str]], None]
+Attempt = Callable[[Sequence[Kind], int, Callable[[str], str], Callable[[Point], bool]], None]
 _MAKING = ("Create", "Run", "Register")
 
 
@@ -49,8 +51,8 @@ def attempt(
     """Return what tries all points (or a share of them) of some kinds, and fails for each where anything is wrong."""
     whole = request.config.getoption("--whole")
 
-    def attempt(kinds: Sequence[Kind], width: int, edit: Callable[[str], str]) -> None:
-        points = [p for kind in kinds for p in _chosen(kind, recording, whole=whole)]
+    def attempt(kinds: Sequence[Kind], width: int, edit: Callable[[str], str], wanted: Callable[[Point], bool]) -> None:
+        points = [p for kind in kinds for p in _chosen(kind, recording, whole=whole) if wanted(p)]
         outcomes = _try_all(stage, points, recording, tmp_path, width, edit)
         record_property("crash-points", [_row(outcome) for outcome in outcomes])
         for outcome in outcomes:
@@ -61,16 +63,23 @@ def attempt(
     return attempt
 
 
-def test_killed_at_a_call_it_finds_what_the_call_made_although_ec2_hides_it(stage: Quick, attempt: Attempt) -> None:
+@pytest.mark.parametrize("making", few([True], [True, False], rest="long"), ids=["making", "other"])
+def test_killed_at_a_call_it_finds_what_the_call_made_although_ec2_hides_it(
+    stage: Quick, attempt: Attempt, making: bool
+) -> None:
+    def wanted(point: Point) -> bool:
+        return point.action.startswith(_MAKING) == making
+
     stage.cloud.configure(QUICK.model_copy(update={"listing_lag": HIDDEN}))
     try:
-        attempt(["call"], PATIENT_WIDTH, partial(quick, listing_lag=LISTING_LAG, poll_interval=1.0))
+        attempt(["call"], PATIENT_WIDTH, partial(quick, listing_lag=LISTING_LAG, poll_interval=1.0), wanted)
     finally:
         stage.cloud.configure(QUICK)
 
 
+@pytest.mark.long
 def test_killed_anywhere_else_it_resumes_and_repeats_one_call_at_most(attempt: Attempt) -> None:
-    attempt(["look", "commit", "phase"], WIDTH, quick)
+    attempt(["look", "commit", "phase"], WIDTH, quick, lambda _point: True)
 
 
 def test_the_points_cover_every_call_and_every_phase(recording: Recording) -> None:

@@ -192,6 +192,7 @@ def test_a_daily_sends_what_changed(direct: Direct, disk: Path) -> None:
     assert len(direct.puts(before)) == 1
 
 
+@pytest.mark.long
 def test_a_parent_that_is_gone_or_too_large_makes_a_whole_upload_with_a_reason(direct: Direct, disk: Path) -> None:
     direct.offer(disk, more='parent = "previous"')
     assert direct.call("run").returncode == 0
@@ -217,6 +218,7 @@ def test_a_parent_that_is_gone_or_too_large_makes_a_whole_upload_with_a_reason(d
     holds(second, direct.content(second), disk)
 
 
+@pytest.mark.long
 def test_a_parent_that_ec2_refuses_makes_a_whole_upload_with_a_reason(direct: Direct, disk: Path) -> None:
     direct.offer(disk)
     assert direct.call("run").returncode == 0
@@ -266,6 +268,7 @@ def test_what_is_not_the_artefact_is_never_registered(direct: Direct, disk: Path
     direct.nothing_left()
 
 
+@pytest.mark.long
 def test_lost_answers_and_throttling_cost_nothing_but_time(direct: Direct, disk: Path) -> None:
     lost = Effect(kind="drop", when="after")
     for action in ("StartSnapshot", "CompleteSnapshot", "RegisterImage"):
@@ -284,6 +287,7 @@ def test_lost_answers_and_throttling_cost_nothing_but_time(direct: Direct, disk:
     direct.nothing_left()
 
 
+@pytest.mark.long
 def test_an_expired_snapshot_is_started_anew(direct: Direct, disk: Path) -> None:
     gone = Effect(kind="error", code="ValidationException", status=400, message="not in the pending state")
     direct.cloud.add_fault(Rule(effects=(gone,), actions=frozenset({"PutSnapshotBlock"}), nth=10))
@@ -297,6 +301,7 @@ def test_an_expired_snapshot_is_started_anew(direct: Direct, disk: Path) -> None
     direct.nothing_left()
 
 
+@pytest.mark.long
 def test_a_cancelled_upload_leaves_nothing(direct: Direct, disk: Path) -> None:
     direct.offer(disk)
     slow_puts(direct.cloud)

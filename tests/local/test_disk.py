@@ -90,6 +90,7 @@ def test_killed_while_the_builder_writes_it_is_resumed(publisher: Publisher, dis
     publisher.assert_nothing_left({job["snapshot_id"]})
 
 
+@pytest.mark.long
 def test_what_the_method_cannot_publish_is_refused_before_anything_is_launched(
     publisher: Publisher, disk: Path, mirror: Path, url: str
 ) -> None:

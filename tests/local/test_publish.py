@@ -11,6 +11,7 @@ import pytest
 from ebspub.localcloud import Effect, Rule
 from tests.local.publisher import Publisher
 from tests.support.stopwatch import Stopwatch
+from tests.support.variants import few
 
 REGIONS = ("us-east-1", "eu-west-1")
 
@@ -63,6 +64,7 @@ def test_a_name_that_another_image_holds_is_refused(publisher: Publisher) -> Non
     assert publisher.mutating_calls(before) == []
 
 
+@pytest.mark.long
 def test_the_builder_is_as_the_specification_of_security_asks(publisher: Publisher) -> None:
     process = publisher.start("run", "--arch", "amd64")
     try:
@@ -95,6 +97,7 @@ def test_the_builder_is_as_the_specification_of_security_asks(publisher: Publish
     publisher.assert_nothing_left()
 
 
+@pytest.mark.long
 def test_a_run_beside_a_living_one_leaves_its_jobs_alone(publisher: Publisher) -> None:
     busy = Effect(kind="error", code="ServiceUnavailable", status=503, message="try again shortly")
     number = publisher.cloud.add_fault(Rule(effects=(busy,), actions=frozenset({"AttachVolume"}), times=None))
@@ -113,7 +116,9 @@ def test_a_run_beside_a_living_one_leaves_its_jobs_alone(publisher: Publisher) -
     publisher.assert_published(["us-east-1"], ["amd64"])
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), few([(signal.SIGTERM, 143)], [(signal.SIGINT, 130), (signal.SIGTERM, 143)], rest="long")
+)
 def test_a_signal_stops_within_five_seconds_and_resume_finishes(
     publisher: Publisher, number: signal.Signals, code: int
 ) -> None:
@@ -193,6 +198,7 @@ def test_cancel_removes_everything_and_resume_of_that_job_starts_again(publisher
     publisher.assert_published(["us-east-1"], ["amd64"])
 
 
+@pytest.mark.long
 def test_show_tells_every_transition_and_call(publisher: Publisher) -> None:
     assert publisher.call("run", "--arch", "amd64").returncode == 0
     (job,) = publisher.status()
@@ -296,6 +302,7 @@ def test_another_secret_is_refused_before_anything_is_touched(publisher: Publish
     assert publisher.status()[0]["attempt"] == 1
 
 
+@pytest.mark.long
 def test_what_ec2_still_hides_is_not_taken_for_gone(publisher: Publisher) -> None:
     process = publisher.start("run", "--arch", "amd64")
     publisher.wait_for(lambda jobs: bool(jobs) and jobs[0]["state"] == "attached")

@@ -272,6 +272,7 @@ def test_what_cannot_be_used_is_not_named_and_what_cannot_be_unnamed_is_closed_a
     assert seen(stage)["parameters"] == []
 
 
+@pytest.mark.long
 def test_an_image_that_is_gone_is_found_no_more(stage: Stage) -> None:
     register_all(stage)
     publish(stage)
@@ -305,6 +306,7 @@ def test_what_names_no_registered_build_or_none_of_the_file_touches_nothing(stag
     assert stage.rows() == before
 
 
+@pytest.mark.long
 def test_throttled_calls_are_made_again(stage: Stage) -> None:
     register_all(stage)
     slow = Effect(kind="error", code="RequestLimitExceeded", status=503, message="Request limit exceeded.")

@@ -205,6 +205,7 @@ def test_feeds_that_cannot_be_written_keep_what_is_named_usable(stage: Stage, fo
     assert result.releases[0].made == []
 
 
+@pytest.mark.long
 def test_where_a_copy_is_dead_a_build_is_taken_back_by_who_says_so(stage: Stage, folder: Path) -> None:
     publish(stage)
     text = stage.config.read_text()

@@ -232,6 +232,7 @@ def test_no_region_goes_on_to_a_build_that_another_region_lacks(stage: Stage) ->
         assert current(stage, arch, region) == NEW
 
 
+@pytest.mark.long
 def test_a_build_that_is_public_is_repaired_in_one_region_though_another_is_down(stage: Stage) -> None:
     register_all(stage)
     publish(stage)

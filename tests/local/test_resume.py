@@ -18,7 +18,7 @@ CALLS = {
 
 
 # Each call of each step is a point of the crash matrix, too.
-@pytest.mark.parametrize("step", few(["launch", "register"], CALLS))
+@pytest.mark.parametrize("step", few(["register"], CALLS, rest="long"))
 def test_killed_at_a_call_of_the_step_whose_answer_is_lost(publisher: Publisher, step: str) -> None:
     process = publisher.start("run")
     kill = Effect(kind="kill", when="after", pid=process.pid)
@@ -33,6 +33,7 @@ def test_killed_at_a_call_of_the_step_whose_answer_is_lost(publisher: Publisher,
     assert {job["attempt"] for job in publisher.status()} == {1}
 
 
+@pytest.mark.long
 def test_a_builder_that_dies_is_replaced(publisher: Publisher) -> None:
     process = publisher.start("run", "--arch", "amd64")
     publisher.wait_for(lambda jobs: bool(jobs) and jobs[0]["state"] == "attached")

@@ -179,6 +179,7 @@ def test_an_artefact_that_is_not_what_was_signed_is_never_registered(
     assert publisher.mine(publisher.cloud.inventory().images) == []
 
 
+@pytest.mark.long
 def test_a_local_file_without_proof_is_published_loudly(publisher: Publisher, tmp_path: Path) -> None:
     file = tmp_path / "an image.tar.gz"
     os.link(publisher.images / FILE, file)

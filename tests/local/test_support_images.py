@@ -41,6 +41,7 @@ def test_the_image_boots_to_a_login_prompt_and_is_not_changed_by_it(image: RealI
     assert image.image.stat().st_mtime_ns == before
 
 
+@pytest.mark.long
 @pytest.mark.needs_tool("qemu-system-x86_64")
 def test_a_kernel_that_panics_ends_the_boot_with_the_log(image: RealImage) -> None:
     no_initrd = image.kernel
@@ -49,6 +50,7 @@ def test_a_kernel_that_panics_ends_the_boot_with_the_log(image: RealImage) -> No
     assert "Linux version" in failed.value.log
 
 
+@pytest.mark.long
 @pytest.mark.needs_tool("qemu-system-x86_64")
 @pytest.mark.parametrize("firmware", ["bios", "uefi"])
 def test_a_disk_without_a_boot_loader_does_not_boot(tmp_path: Path, firmware: Literal["bios", "uefi"]) -> None:
@@ -71,6 +73,7 @@ def test_the_file_system_is_clean_and_has_its_label(image: RealImage) -> None:
     assert label.strip() == LABEL
 
 
+@pytest.mark.long
 def test_the_tarball_holds_the_image(image: RealImage, tmp_path: Path) -> None:
     stem = "bookworm-server-uec-amd64"
     subprocess.run(["tar", "-xSf", image.tarball, "-C", tmp_path], check=True)

@@ -129,6 +129,7 @@ def test_an_ami_without_a_root_file_system_fails_with_its_console(publisher: Pub
     assert_only_the_ami_is_left(publisher)
 
 
+@pytest.mark.long
 def test_an_image_without_cloud_init_is_known_by_its_console_and_not_by_that_of_its_boot_before(
     publisher: Publisher,
 ) -> None:
@@ -188,6 +189,7 @@ def test_a_killed_one_leaves_nothing_once_the_next_has_run(
     assert_only_the_ami_is_left(publisher)
 
 
+@pytest.mark.long
 def test_after_a_kill_resume_removes_what_is_left_and_what_has_passed_need_not_boot_again(
     publisher: Publisher,
 ) -> None:
@@ -214,6 +216,7 @@ def test_after_a_kill_resume_removes_what_is_left_and_what_has_passed_need_not_b
     assert publisher.mutating_calls(before) == []
 
 
+@pytest.mark.long
 def test_no_room_and_lost_answers_are_waited_out(publisher: Publisher) -> None:
     full = Effect(kind="error", code="InsufficientInstanceCapacity", status=500, message="no room")
     publisher.cloud.add_fault(Rule(effects=(full,), actions=frozenset({"RunInstances"}), times=1))
@@ -228,6 +231,7 @@ def test_no_room_and_lost_answers_are_waited_out(publisher: Publisher) -> None:
     assert_only_the_ami_is_left(publisher)
 
 
+@pytest.mark.long
 def test_where_the_credentials_expire_what_is_left_is_told(publisher: Publisher) -> None:
     (job,) = publisher.status()
     expired = Effect(kind="error", code="RequestExpired", status=400, message="expired")
@@ -248,6 +252,7 @@ def test_where_the_credentials_expire_what_is_left_is_told(publisher: Publisher)
     assert_only_the_ami_is_left(publisher)
 
 
+@pytest.mark.long
 def test_what_a_killed_one_left_is_swept_when_its_lease_is_over(publisher: Publisher) -> None:
     killed(publisher, "StartInstances", "after")
     left = [each for each in publisher.mine(publisher.cloud.inventory().instances) if each.state != "terminated"]

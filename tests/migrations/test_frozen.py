@@ -13,6 +13,7 @@ from ebspub.store.database import connect
 from tests.migrations import freeze, thaw
 from tests.migrations.test_revisions import REVISIONS, schema
 from tests.simulation.world import World, story
+from tests.support.variants import few
 
 
 def jobs_of(world: World) -> list[Job]:
@@ -21,7 +22,7 @@ def jobs_of(world: World) -> list[Job]:
         return jobs.find(conn)
 
 
-@pytest.mark.parametrize("revision", REVISIONS)
+@pytest.mark.parametrize("revision", few(REVISIONS[-1:], REVISIONS, rest="long"))
 def test_jobs_of_an_older_program_resume(url: str, revision: str) -> None:
     thaw.lay(url, revision)
     with thaw.thawed(url, revision) as world:

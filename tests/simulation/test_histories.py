@@ -7,6 +7,7 @@ import pytest
 from ebspub.spec import Method
 from tests.simulation.chaos import FOUL, Weather
 from tests.simulation.world import World, run, story
+from tests.support.variants import few
 
 #: `make simulate SEEDS=…` plays as many as one likes.
 _SEEDS = 2000
@@ -15,21 +16,23 @@ _SHARED_SEEDS = 100
 _CHUNK = 50
 
 
-@pytest.mark.parametrize("first", range(0, _SEEDS, _CHUNK))
+@pytest.mark.parametrize("first", few(range(0, _SEEDS, 2 * _CHUNK), range(0, _SEEDS, _CHUNK), rest="long"))
 def test_no_history_violates_an_invariant(first: int) -> None:
     for seed in range(first, first + _CHUNK):
         world, violations = run(seed)
         assert violations == [], f"seed {seed}\n{story(world)}"
 
 
-@pytest.mark.parametrize("first", range(0, _DIRECT_SEEDS, _CHUNK))
+@pytest.mark.parametrize(
+    "first", few(range(0, _DIRECT_SEEDS, 2 * _CHUNK), range(0, _DIRECT_SEEDS, _CHUNK), rest="long")
+)
 def test_no_history_of_the_direct_method_violates_an_invariant(first: int) -> None:
     for seed in range(first, first + _CHUNK):
         world, violations = run(seed, method="direct")
         assert violations == [], f"seed {seed}\n{story(world)}"
 
 
-@pytest.mark.parametrize("first", range(0, _SHARED_SEEDS, 25))
+@pytest.mark.parametrize("first", few([0, 50], range(0, _SHARED_SEEDS, 25), rest="long"))
 def test_no_history_of_jobs_that_share_a_builder_violates_an_invariant(first: int) -> None:
     for seed in range(first, first + 25):
         world, violations = run(seed, FOUL if seed % 3 == 0 else None, jobs_each=2 + seed % 3, shared=True)

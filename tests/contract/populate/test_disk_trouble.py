@@ -50,7 +50,7 @@ def _without(world: World, *programs: str) -> None:
             world.host.inside(f"mount --bind {empty} {os.path.realpath(path)}")
 
 
-@pytest.mark.parametrize("phase", few(["write", "grow"], ["write", "verify", "grow", "finish"]))
+@pytest.mark.parametrize("phase", few(["grow"], ["write", "verify", "grow", "finish"], rest="long"))
 def test_killed_in_any_phase_it_starts_again_on_the_same_volume(
     disk_world: World, disk: Path, packed: Path, phase: str
 ) -> None:

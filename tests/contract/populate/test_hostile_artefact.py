@@ -15,6 +15,7 @@ from ebspub.populate import FATAL_CODES
 from ebspub.remote.report import Failed
 from tests.contract.populate.world import Image, World, dumpe2fs, make_image, run, sha256, tree_of
 
+pytestmark = pytest.mark.long
 MEBI = 1 << 20
 #: Of a bare file system's superblock: where it begins, and its fields of free text (offset, length).
 SUPER = 1024

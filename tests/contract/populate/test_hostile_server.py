@@ -17,6 +17,7 @@ from tests.conftest import Need
 from tests.contract.populate.world import BY_ID, VOLUME, Body, World, job_spec, run, serving
 from tests.support.localshell import LocalHost, loop_device
 
+pytestmark = pytest.mark.long
 #: Of the volume, in bytes; 16 times as many are the bound for what is downloaded, and for what that unpacks to.
 SIZE = 1 << 20
 _ATTEMPTS = itertools.count(1)

@@ -40,7 +40,7 @@ def slow(world: World) -> World:
     return world
 
 
-@pytest.mark.parametrize("phase", few(["extract", "copy", "finish"], PHASES))
+@pytest.mark.parametrize("phase", few(["copy"], PHASES, rest="long"))
 def test_killed_in_any_phase_it_vanishes_and_a_second_start_ends_well(
     slow: World, images: dict[str, Image], phase: str
 ) -> None:
@@ -84,6 +84,7 @@ def test_when_only_its_leader_is_killed_what_is_left_is_ended_before_it_starts_a
     assert tree_of(slow.volume) == tree_of(image.file)
 
 
+@pytest.mark.long
 def test_many_starts_at_once_download_once(slow: World, images: dict[str, Image]) -> None:
     image = images["lucid"]
     shutil.copy(image.tarball, slow.server.folder / "i.tar.gz")

@@ -60,8 +60,10 @@ def version(number: int) -> Catalog:
 
 
 def publish(folder: Path, home: str, fingerprint: str, last: str) -> None:
-    """Publish signed feeds of one version after the other."""
+    """Publish signed feeds of one version after the other as long as somebody is there."""
     for number in range(1, int(last) + 1):
+        if select.select([0], [], [], 0)[0]:
+            return
         every.publish(folder, partial(version, number), key=Key(fingerprint, Path(home)))
 
 

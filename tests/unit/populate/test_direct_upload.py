@@ -267,6 +267,7 @@ def test_another_artefact_is_refused_after_all_was_put(bench: Bench) -> None:
     assert isinstance(found.error, VerificationError)
 
 
+@pytest.mark.long
 def test_an_image_larger_than_the_volume_is_refused(bench: Bench) -> None:
     with bench.image.open("r+b") as file:
         file.truncate(2 << 30)

@@ -16,6 +16,7 @@ from ebspub.remote.detached import Task, poll
 from ebspub.remote.keys import Keyring
 from ebspub.remote.userdata import LIMIT, dead_man_script, user_data
 from tests.support.localshell import LocalHost
+from tests.support.variants import few
 
 RING = Keyring(bytes(32))
 
@@ -147,7 +148,12 @@ def test_a_clock_that_jumps_does_not_matter(host: LocalHost) -> None:
 
 @pytestmark_root
 @pytest.mark.parametrize(
-    "alive", ["", "garbage", "another-boot 99999999", "@ -5", "@ x", "@ 99999999999999999999", "@"]
+    "alive",
+    few(
+        ["", "@ -5"],
+        ["", "garbage", "another-boot 99999999", "@ -5", "@ x", "@ 99999999999999999999", "@"],
+        rest="long",
+    ),
 )
 def test_a_heartbeat_that_is_none_neither_saves_nor_kills_it(host: LocalHost, alive: str) -> None:
     boot(host, 4)
