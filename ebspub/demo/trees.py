@@ -204,12 +204,8 @@ def _digest(size: int, ranges: Iterable[tuple[int, int]], read: Callable[[int, i
 
 _MOUNT_OPTIONS = {"ext3": ",noload", "ext4": ",noload", "xfs": ",norecovery,nouuid"}
 #: A program that another thread is about to start holds, for a moment, whatever this process had open there.
-_HOLD = """
-mount -t "$1" -o "$2" -- "$3" /media || exit
-echo mounted
-cat
-for _ in 1 2 3 4 5 6 7 8 9; do umount /media 2>/dev/null && exit; sleep 0.1; done
-umount /media"""
+_HOLD = """mount -t "$1" -o "$2" -- "$3" /media || exit; echo mounted; cat
+for _ in 1 2 3 4 5 6 7 8 9; do umount /media 2>/dev/null && exit; sleep 0.1; done; umount /media"""
 _HOLD_MOUNT = ("unshare", "--mount", "--propagation", "private", "sh", "-c", _HOLD, "sh")
 
 
@@ -225,13 +221,9 @@ def mounted(image: Path, *, offset: int = 0) -> Iterator[Path]:
     if kind in ("ext3", "ext4"):
         _ext_header(_e2fs_name(image, offset), refused="needs_recovery")
     options = f"ro,loop,offset={offset}{_MOUNT_OPTIONS.get(kind, '')}"
-    child = subprocess.Popen(
-        [*_HOLD_MOUNT, kind, options, str(image.resolve())],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        start_new_session=True,  # Ctrl-C is for this process, which then ends the child
-    )
+    command, pipe = [*_HOLD_MOUNT, kind, options, str(image.resolve())], subprocess.PIPE
+    # A session of its own: Ctrl-C is for this process, which then ends the child.
+    child = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True)
     with child:
         ready = child.stdout is not None and child.stdout.readline() == b"mounted\n"
         if ready:
