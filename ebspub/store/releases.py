@@ -151,10 +151,10 @@ def give_back(conn: sa.Connection, wanted: str, lease: Lease, now: float) -> Non
     conn.execute(_RELEASES.update().where(*_held(wanted, lease)).values(told))
 
 
-def relabel(conn: sa.Connection, release: Release, lease: Lease, label: str, now: float) -> None:
-    """Give a release and all its jobs another label: the same AMIs, promoted. Raises LeaseLostError."""
-    change(conn, release.id, lease, now, label=label)
-    for job in jobs_of(conn, release.suite, release.build, release.serial):
+def relabel(conn: sa.Connection, wanted: str, lease: Lease, found: Iterable[Job], label: str, now: float) -> None:
+    """Let jobs be found under another label: the same AMIs, promoted. Raises LeaseLostError."""
+    change(conn, wanted, lease, now)
+    for job in found:
         if job.label == label:
             continue
         conn.execute(_JOBS.update().where(_JOBS.c.id == job.id).values(label=label, updated_at=now))

@@ -18,7 +18,7 @@ from ebspub.cli.main import app as program
 from ebspub.config import load, select
 from ebspub.errors import UsageError
 from ebspub.localcloud import Effect, Rule
-from ebspub.store import tables
+from ebspub.store import Job, tables
 from tests.local.leftovers import Stage
 from tests.local.released import (
     FRIEND,
@@ -287,10 +287,29 @@ def test_an_image_that_is_gone_is_found_no_more(stage: Stage) -> None:
     assert lost.id in str(result.releases[0].errors[stage.region])
     assert len(public(stage)) == 3
     assert lost.id not in files.notes[-1][0]
+    assert _volume_of(stage, lost) == []
+    ssm = stage.clients.region(stage.region).ssm
+    held = ssm.get_parameters_by_path(Path="/images/lucid", Recursive=True)["Parameters"]
+    assert lost.ami_id not in {each["Value"] for each in held}
     result = app.unpublish(runtime_of(stage), ["lucid-server"], lambda _: None)
     assert result.exit_code == 0, result
-    ssm = stage.clients.region(stage.region).ssm
     assert ssm.get_parameters_by_path(Path="/images/lucid", Recursive=True)["Parameters"] == []
+
+
+def _volume_of(stage: Stage, job: Job) -> list[object]:
+    found = stage.ec2().describe_snapshot_attribute(SnapshotId=str(job.snapshot_id), Attribute="createVolumePermission")
+    return list(found["CreateVolumePermissions"])
+
+
+def test_the_snapshot_of_an_image_that_somebody_deregistered_is_closed_when_it_is_taken_back(stage: Stage) -> None:
+    configure(stage, PUBLISH)
+    register_all(stage)
+    publish(stage)
+    lost = stage.get(f"lucid-server-20101020-amd64-{stage.region}")
+    assert _volume_of(stage, lost)
+    stage.ec2().deregister_image(ImageId=str(lost.ami_id))
+    assert app.unpublish(runtime_of(stage), ["lucid-server"], lambda _: None).exit_code == 0
+    assert _volume_of(stage, lost) == []
 
 
 def test_what_names_no_registered_build_or_none_of_the_file_touches_nothing(stage: Stage) -> None:

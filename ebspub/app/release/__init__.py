@@ -13,9 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TypeVar
-
-import sqlalchemy as sa
 
 from ebspub.app.publish import check_accounts
 from ebspub.app.release import gate, settings
@@ -95,8 +94,9 @@ class _Work:
         self._feeds = feeds or configured(runtime.config)
         self._store, self._clock, self._config = runtime.store, runtime.clock, runtime.config
         self._done = Released(release.id, release.label)
-        #: What is public already is repaired, and added to, as far as can be: it waits for nothing.
-        self._public = release.state is ReleaseState.PUBLISHED
+        #: What is public already is repaired, and added to, as far as can be: it waits for nothing. What is promoted
+        #: passes every gate of what it becomes.
+        self._public = False
 
     # --- publish -----------------------------------------------------------------------------------------
 
@@ -106,7 +106,8 @@ class _Work:
         with self._store.read() as conn:
             jobs = releases.jobs_of(conn, release.suite, release.build, release.serial)
             found = settings.context(conn, self._config, release)
-            listed = self._listed(conn)
+            public = settings.public_as(conn, release, label)
+        self._public, listed = public is not None, public or frozenset()
         waiting = gate.unverified(self._config, plan, found.jobs, listed)
         spec = found.jobs[0].spec
         absent = gate.missing(plan, release.suite, release.build, release.serial, jobs)
@@ -154,10 +155,6 @@ class _Work:
             )
         return barred
 
-    def _listed(self, conn: sa.Connection) -> set[str]:
-        """Return the jobs that others may find, of a release that is public: nothing takes them back."""
-        return {each.job_id for each in releases.announced(conn)} if self._public else set()
-
     def _publish(
         self,
         lease: Lease,
@@ -169,7 +166,7 @@ class _Work:
     ) -> Released:
         """Do it for the jobs ``admitted``, which may be published: what is registered from now on waits."""
         try:
-            found = self._begin(lease, label).only(admitted)
+            found = self._begin(lease, label).only(admitted).labelled(label)
             wanted = settings.publish_all(self._config, plan, found, label)
             work = self._work(lease, found, plan.patience)
             lacking = {*absent, *barred, *self._done.errors}
@@ -178,6 +175,9 @@ class _Work:
                 failed = {each.region for each in begun if each.error is not None or each.gone}
                 complete = self._public or gate.enough(plan, {*lacking, *failed})
                 now_wanted = self._ready(lease, plan, label, begun, complete=complete)
+                if self._release.state is ReleaseState.PUBLISHED and not complete:
+                    # What it was it is still, with the paths of that, and shared as that.
+                    now_wanted = {region: [w for w in each if w.withdrawn] for region, each in now_wanted.items()}
                 return self._side_by_side(
                     lambda each: work.finish(each, now_wanted.get(each.region, ()), moving=complete), begun
                 )
@@ -212,8 +212,11 @@ class _Work:
             releases.withdraw(conn, name, lease, now, gone)
             found = settings.context(conn, self._config, self._release, [each.region for each in begun])
             usable = [job for job in found.jobs if job.spec.region in regions and job.id in looked - gone]
-            releases.ready(conn, name, lease, usable if complete and not self._runtime.stop.signal else [], now)
-        return settings.publish_all(self._config, plan, found, label)
+            usable = usable if complete and not self._runtime.stop.signal else []
+            releases.ready(conn, name, lease, usable, now)
+            # Whoever finds them under their new name may use them, and no earlier build takes its paths back.
+            releases.relabel(conn, name, lease, usable, label, now)
+        return settings.publish_all(self._config, plan, found, label, gone)
 
     def _begin(self, lease: Lease, label: str) -> settings.Context:
         """Write down that it begins, and as what. What is public stays so: its repair takes nothing back."""
@@ -221,9 +224,8 @@ class _Work:
         with self._store.write() as conn:
             release = releases.get(conn, self._release.id)
             assert release is not None
-            if release.state is not ReleaseState.PUBLISHED:
-                releases.change(conn, release.id, lease, now, state=ReleaseState.PUBLISHING.value)
-            releases.relabel(conn, release, lease, label, now)
+            begun = ReleaseState.PUBLISHED if release.state is ReleaseState.PUBLISHED else ReleaseState.PUBLISHING
+            releases.change(conn, release.id, lease, now, state=begun.value, label=label)
             return settings.context(conn, self._config, release)
 
     def _announce(self, lease: Lease, usable: Sequence[Job], gone: frozenset[str], *, complete: bool) -> None:
@@ -297,7 +299,9 @@ class _Work:
             release = releases.get(conn, self._release.id)
             assert release is not None
             until = now + self._config.engine.lease
-            lease = releases.claim(conn, release, owner=this_process(), now=now, until=until)
+            # What somebody else did meanwhile, such as taking it back, is not undone by who did not know of it.
+            mine = replace(release, epoch=self._release.epoch)
+            lease = releases.claim(conn, mine, owner=this_process(), now=now, until=until)
         self._done.busy = lease is None
         self._done.label, self._done.state = release.label, release.state.value
         return lease

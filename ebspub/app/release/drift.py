@@ -90,15 +90,14 @@ def due(config: Config, store: Store, specs: Iterable[JobSpec], clock: Clock | N
             continue
         with store.read() as conn:
             known = releases.jobs_of(conn, release.suite, release.build, release.serial)
-            public = {each.job_id for each in releases.announced(conn)}
+            public = settings.public_as(conn, release, release.label)
         absent = gate.missing(plan, release.suite, release.build, release.serial, known)
         settled = release.settled == release.epoch or releases.under_way(release, now)
-        shown = release.state is ReleaseState.PUBLISHED
-        listed = public if shown else set[str]()
+        shown, listed = public is not None, public or frozenset[str]()
         waiting = gate.unverified(config, plan, known, listed)
         ready = {job.id for job in registered_of(known)} - gate.held(waiting, known, listed)
         lacking = absent.keys() if shown else {*absent, *waiting}
-        if gate.enough(plan, lacking) and not (shown and ready <= public and settled):
+        if gate.enough(plan, lacking) and not (shown and ready <= listed and settled):
             found.append(release.id)
     return found
 
@@ -134,7 +133,8 @@ def _compare(config: Config, store: Store, clients: Clients, release: Release, m
     with store.read() as conn:
         known = releases.jobs_of(conn, release.suite, release.build, release.serial)
         found = settings.context(conn, config, release)
-        listed = {each.job_id for each in releases.announced(conn)}
+        announced = {each.job_id for each in releases.announced(conn)}
+        public = settings.public_as(conn, release, release.label) or frozenset[str]()
     if release.state in (ReleaseState.UNPUBLISHING, ReleaseState.UNPUBLISHED):
         _ask(clients, settings.withdraw_all(found), mine)
         return
@@ -142,12 +142,11 @@ def _compare(config: Config, store: Store, clients: Clients, release: Release, m
     absent = gate.missing(plan, release.suite, release.build, release.serial, known)
     mine.warnings = settings.warnings(config, plan, found)
     mine.missing = [job for missing in absent.values() for job in missing]
-    shown = release.state is ReleaseState.PUBLISHED
-    public = listed if shown else set[str]()
     waiting = gate.unverified(config, plan, found.jobs, public)
     ready = found.without(gate.held(waiting, found.jobs, public))
     _ask(clients, settings.publish_all(config, plan, ready, release.label), mine)
-    if shown:
+    if release.state is ReleaseState.PUBLISHED:
+        listed = {job.id for job in ready.jobs if job.id in announced and job.label == release.label}
         mine.unannounced = [job.id for job in ready.jobs if job.id not in listed and job.spec.region not in mine.errors]
     for region, untested in waiting.items():
         error = gate.untested(release.id, region, untested)

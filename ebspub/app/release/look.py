@@ -23,7 +23,7 @@ class AbsentError(JobError):
 def look(clients: RegionClients, wanted: Sequence[Wanted]) -> tuple[dict[str, Seen], frozenset[str]]:
     """Return what there is of each job, and the jobs whose AMI or snapshot EC2 does not show. Raises AwsError.
 
-    Of the latter there may still be parameters.
+    Of the latter there may still be parameters, and a snapshot whose AMI somebody has deregistered: that stays shared.
     """
     paths = frozenset(path for each in wanted for path in each.names)
     held = parameters.read(clients.ssm, paths) if paths else {}
@@ -32,16 +32,15 @@ def look(clients: RegionClients, wanted: Sequence[Wanted]) -> tuple[dict[str, Se
     for each in wanted:
         own = {path: held[path] for path in each.names if path in held}
         image = images.get(clients.reader, each.image)
-        snapshot = snapshots.get(clients.reader, each.snapshot) if image is not None else None
+        snapshot = snapshots.get(clients.reader, each.snapshot)
         if image is None or image.state in FAILED or snapshot is None:
             absent.add(each.job_id)
-            seen[each.job_id] = Seen(frozenset(), frozenset(), {}, {}, own)
-            continue
+        usable = image is not None and image.state not in FAILED
         seen[each.job_id] = Seen(
-            launch=sharing.launch_permissions(clients.reader, each.image),
-            volume=sharing.volume_permissions(clients.reader, each.snapshot),
-            image_tags=image.tags,
-            snapshot_tags=snapshot.tags,
+            launch=sharing.launch_permissions(clients.reader, each.image) if usable else frozenset(),
+            volume=sharing.volume_permissions(clients.reader, each.snapshot) if snapshot else frozenset(),
+            image_tags=image.tags if image is not None else {},
+            snapshot_tags=snapshot.tags if snapshot is not None else {},
             parameters=own,
         )
     return seen, frozenset(absent)

@@ -15,6 +15,7 @@ from ebspub.errors import UsageError
 from ebspub.states import Status
 from ebspub.store import EffectStatus, Job, jobs, releases
 from ebspub.store.releases import Release
+from ebspub.store.tables import ReleaseState
 
 #: Paths and tags that a job was given.
 Written = tuple[set[str], set[str]]
@@ -32,6 +33,10 @@ class Context:
     def only(self, ids: Collection[str]) -> Context:
         """Return what is known of the jobs ``ids`` alone."""
         return replace(self, jobs=tuple(job for job in self.jobs if job.id in ids))
+
+    def labelled(self, label: str) -> Context:
+        """Return the same with the jobs' ``label``: what they become."""
+        return replace(self, jobs=tuple(replace(job, label=label) for job in self.jobs))
 
     def without(self, ids: Collection[str]) -> Context:
         """Return what is known of all jobs but ``ids``."""
@@ -73,12 +78,33 @@ def others(conn: sa.Connection, config: Config, release_id: str, regions: Sequen
     return Others(tuple(found), held)
 
 
-def publish_all(config: Config, plan: Publishing, found: Context, label: str) -> dict[str, list[Wanted]]:
-    """Return what is wanted of the jobs of a release that is public, by region."""
-    return _by_region(
-        wanted.publish(job, sharing(config, plan.index, job.spec.region), label, found.written[job.id], found.others)
-        for job in found.jobs
-    )
+def public_as(conn: sa.Connection, release: Release, label: str) -> frozenset[str] | None:
+    """Return the jobs of a release that is public as ``label`` that others may find.
+
+    None where it is not: not public, or as something else still, which a promotion that was not ended leaves in part.
+    """
+    if release.state is not ReleaseState.PUBLISHED:
+        return None
+    listed = frozenset(each.job_id for each in releases.announced(conn) if each.release_id == release.id)
+    labels = {job.label for job in jobs.find(conn, ids=sorted(listed))} if listed else set()
+    return listed if labels <= {label} else None
+
+
+def publish_all(
+    config: Config, plan: Publishing, found: Context, label: str, gone: Collection[str] = ()
+) -> dict[str, list[Wanted]]:
+    """Return what is wanted of the jobs of a release that is public, by region.
+
+    ``gone``: jobs whose AMIs do not exist: what is left of them is taken back.
+    """
+
+    def one(job: Job) -> Wanted:
+        if job.id in gone:
+            return wanted.withdraw(job, found.written[job.id], found.others)
+        mine = sharing(config, plan.index, job.spec.region)
+        return wanted.publish(job, mine, label, found.written[job.id], found.others)
+
+    return _by_region(one(job) for job in found.jobs)
 
 
 def warnings(config: Config, plan: Publishing, found: Context) -> list[str]:

@@ -126,7 +126,7 @@ class RegionWork:
         self, clients: RegionClients, wanted: Sequence[Wanted], outcome: Outcome, meant: Callable[[Change], bool]
     ) -> None:
         assert outcome.seen is not None
-        there = [each for each in wanted if each.job_id not in outcome.gone]
+        there = [each for each in wanted if each.withdrawn or each.job_id not in outcome.gone]
         for change in changes(there, outcome.seen):
             if meant(change):
                 self._one(clients, change, outcome)

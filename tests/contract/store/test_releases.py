@@ -74,7 +74,7 @@ def test_who_lost_it_records_announces_and_relabels_nothing(store: Store) -> Non
         lambda conn: releases.open_change(conn, NAME, first, row(job), now=NOW, until=NOW + 1),
         lambda conn: releases.announce(conn, NAME, first, [job], NOW),
         lambda conn: releases.withdraw(conn, NAME, first, NOW),
-        lambda conn: releases.relabel(conn, found, first, "release", NOW),
+        lambda conn: releases.relabel(conn, NAME, first, [job], "release", NOW),
         lambda conn: releases.change(conn, NAME, first, NOW, state="published", published_at=NOW),
     ):
         with pytest.raises(LeaseLostError), store.write() as conn:
@@ -188,12 +188,12 @@ def test_a_call_that_is_done_ends_those_on_its_target_whose_answers_were_lost(st
     assert statuses == [EffectStatus.DONE, EffectStatus.OPEN, EffectStatus.FAILED, EffectStatus.DONE]
 
 
-def test_a_label_goes_to_the_release_and_its_jobs(store: Store) -> None:
+def test_a_label_goes_to_jobs_as_they_become_it(store: Store) -> None:
     job = begun(store)
     lease = taken(store)
     with store.write() as conn:
-        releases.relabel(conn, release_of(store), lease, "beta1", NOW)
-    assert (release_of(store).label, job_of(store, job.id).label) == ("beta1", "beta1")
+        releases.relabel(conn, NAME, lease, [job], "beta1", NOW)
+    assert job_of(store, job.id).label == "beta1"
     assert job_of(store, job.id).spec.label == "release"  # what it was planned with
 
 
