@@ -17,6 +17,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -30,6 +31,7 @@ LIST = ".ebspub-files"
 _LOCK = ".ebspub-lock"
 _COPYING = ".ebspub-copying"
 _COPIED = ".ebspub-copied-"
+_STILL = ".ebspub-still"
 _TEMPORARY = ".ebspub-new"
 _MODE, _FOLDER_MODE, _LOCK_MODE = 0o644, 0o755, 0o600
 #: Seconds that another process is waited for: longer than a copy may take; between two looks.
@@ -164,6 +166,37 @@ def copying(folder: Path) -> Iterator[None]:
         raise FilesError(
             f"{folder}: cannot be copied: {error.strerror} ({error.filename})", todo="Make it writable for this user."
         ) from error
+
+
+@contextmanager
+def still(folder: Path) -> Iterator[Path]:
+    """Yield a folder that holds what is in ``folder`` now and goes on to, while others write there; to be read only.
+
+    Under :func:`copying`: who copies a folder that is being written may copy an index before what it names. Files are
+    links: in ``folder`` they are replaced, never changed. Raises :class:`FilesError`.
+    """
+    made = folder / _STILL
+    try:
+        with _alone(folder):
+            shutil.rmtree(made, ignore_errors=True)  # of one that died
+            shutil.copytree(folder, made, symlinks=True, copy_function=_linked, ignore=_not_theirs)
+        yield made
+    except shutil.Error as error:
+        raise FilesError(f"{folder}: cannot be copied: {error}", todo="Make it readable for this user.") from error
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
+def _linked(source: str, copy: str) -> None:
+    try:
+        os.link(source, copy, follow_symlinks=False)
+    except OSError:  # it is somebody else's, or of another file system
+        shutil.copy2(source, copy, follow_symlinks=False)
+
+
+def _not_theirs(_folder: str, names: Iterable[str]) -> list[str]:
+    """Return what is not for readers, but for the list of what is."""
+    return [each for each in names if each != LIST and (each.startswith(".ebspub-") or each.endswith(_TEMPORARY))]
 
 
 def copied(folder: Path, destination: str) -> set[str]:

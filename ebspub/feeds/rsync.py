@@ -32,8 +32,12 @@ _SECONDS, _LOOK = 3600.0, 120.0
 _ITEM = re.compile(r"(?:[<>ch.]f.{9}|(?P<gone>\*deleting  )) (?P<path>.*[^/])")
 
 
-def copy(folder: Path, paths: Collection[str], destination: str, *, delete: bool = False) -> Written:
+def copy(
+    folder: Path, paths: Collection[str], destination: str, *, delete: bool = False, source: Path | None = None
+) -> Written:
     """Bring the files ``paths`` of ``folder`` to ``destination``, as rsync takes it: ``HOST:/path/``.
+
+    ``source``: where they are read, such as :func:`files.still` of the folder; without it the folder itself.
 
     What was brought there before and is not among ``paths`` is removed. ``delete``: whatever else is there is, too,
     last, for it is a copy of the folder and nothing else. To be called by one at a time (:func:`files.copying`).
@@ -42,9 +46,9 @@ def copy(folder: Path, paths: Collection[str], destination: str, *, delete: bool
     before = files.copied(folder, destination)
     if not before.issuperset(paths):
         files.remember(folder, destination, before.union(paths))
-    done = _bring(folder, paths, destination) + _take(before - set(paths), destination)
+    done = _bring(source or folder, paths, destination) + _take(before - set(paths), destination)
     if delete:
-        done += _rsync([*_SAME, *_TIMELY, *_EVERYTHING], folder, destination)
+        done += _rsync([*_SAME, *_TIMELY, *_EVERYTHING], source or folder, destination)
     if before != set(paths):
         files.remember(folder, destination, paths)
     removed = [path for path, gone in done if gone]

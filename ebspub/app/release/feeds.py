@@ -122,18 +122,19 @@ class Folder:
             return []
         changed: list[str] = []
         problems: list[SyncError] = []
-        with files.copying(self.folder):
-            rendering = files.kept(self.folder)
+        with files.copying(self.folder), files.still(self.folder) as source:
+            rendering = files.kept(source)
             for copy in (self._to_bucket, self._by_rsync):
                 try:
-                    changed += copy(rendering)
+                    changed += copy(rendering, source)
                 except SyncError as error:
                     problems.append(error)
         if problems:
             raise problems[0]
         return changed
 
-    def _to_bucket(self, rendering: Mapping[str, bytes]) -> list[str]:
+    def _to_bucket(self, rendering: Mapping[str, bytes], source: Path) -> list[str]:
+        del source
         told = self._table.sync
         if told.bucket is None:
             return []
@@ -144,11 +145,11 @@ class Folder:
         done = sync.to_s3(rendering, client, *told.bucket, cache=told.cache)
         return [f"s3://{'/'.join(filter(None, told.bucket))}/{path}" for path in (*done.written, *done.removed)]
 
-    def _by_rsync(self, rendering: Mapping[str, bytes]) -> list[str]:
+    def _by_rsync(self, rendering: Mapping[str, bytes], source: Path) -> list[str]:
         told = self._table.sync
         if told.rsync is None:
             return []
-        done = rsync.copy(self.folder, rendering, told.rsync, delete=told.delete)
+        done = rsync.copy(self.folder, rendering, told.rsync, delete=told.delete, source=source)
         return [rsync.below(told.rsync, path) for path in (*done.written, *done.removed)]
 
 

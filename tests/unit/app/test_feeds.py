@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import boto3
 import pytest
@@ -11,6 +12,7 @@ from moto import mock_aws
 
 from ebspub.app.release.feeds import Folder, NoFeeds, configured
 from ebspub.config import parse
+from ebspub.feeds import files, rsync
 from ebspub.store import Store, releases, tables
 from ebspub.store.leases import this_process
 from tests.contract.store import rows
@@ -173,3 +175,23 @@ def test_the_copies_are_the_folder(store: Store, tmp_path: Path, monkeypatch: py
     assert there == names
     assert {path.relative_to(copy).as_posix() for path in copy.rglob("*") if path.is_file()} == names
     assert "s3://images-example/ubuntu/images.csv" in changed
+
+
+@pytest.mark.needs_tool("rsync")
+def test_a_copy_is_of_one_moment_whatever_another_writes_meanwhile(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, copy, alone = tmp_path / "feeds", tmp_path / "copy", tmp_path / "alone"
+    real = rsync._rsync
+
+    def meanwhile(*words: Any) -> Any:
+        files.write({"streams/v1/index.json": b"{}"}, folder)
+        return real(*words)
+
+    monkeypatch.setattr(rsync, "_rsync", meanwhile)
+    with store:
+        feeds(f'folder = "{alone}"').write(store)
+        feeds(f'folder = "{folder}"\nsync = {{ rsync = "{copy}/" }}').write(store)
+    assert files.kept(folder).keys() == {"streams/v1/index.json"}
+    whole = files.kept(alone)
+    assert {path.relative_to(copy).as_posix(): path.read_bytes() for path in copy.rglob("*") if path.is_file()} == whole

@@ -151,6 +151,29 @@ def test_of_two_at_once_the_second_reads_what_the_first_wrote(tmp_path: Path) ->
     assert visible(tmp_path) == {"one": b"1", "two": b"2"}
 
 
+def test_what_is_copied_stays_as_it_is_while_the_folder_is_written(tmp_path: Path) -> None:
+    write(rendering(1), tmp_path)
+    (tmp_path / "robots.txt").write_bytes(b"theirs")
+    (tmp_path / "link").symlink_to("robots.txt")
+    with files.copying(tmp_path), files.still(tmp_path) as source:
+        write(rendering(2), tmp_path)
+        (tmp_path / "robots.txt").unlink()
+        assert files.kept(source) == rendering(1)
+        assert (source / "robots.txt").read_bytes() == b"theirs"
+        assert (source / "link").is_symlink()
+        assert {stat.S_IMODE(each.stat().st_mode) for each in source.rglob("*") if each.is_dir()} == {0o755}
+        assert visible(tmp_path).keys() == rendering(2).keys()
+    assert not source.exists()
+
+
+def test_what_one_who_died_while_copying_left_is_in_nobodys_way(tmp_path: Path) -> None:
+    write(rendering(1), tmp_path)
+    (tmp_path / files._STILL / "query").mkdir(parents=True)
+    (tmp_path / files._STILL / "query/old").touch()
+    with files.copying(tmp_path), files.still(tmp_path) as source:
+        assert visible(source) == rendering(1)
+
+
 def test_nobody_else_can_take_the_lock_and_one_that_is_never_given_back_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
