@@ -9,10 +9,11 @@ import pytest
 from ebspub.app import release as app
 from ebspub.app.release.drift import drift, due
 from ebspub.app.release.gate import UnverifiedError
+from ebspub.app.verify import FACT
 from ebspub.config import load, select
 from ebspub.errors import JobError
 from ebspub.localcloud import Effect, Rule
-from ebspub.store import jobs
+from ebspub.store import jobs, tables
 from tests.local.leftovers import Stage
 from tests.local.released import (
     PUBLISH,
@@ -84,6 +85,21 @@ def test_a_public_daily_that_lacks_a_region_is_no_release_where_these_have_all(s
     assert f"amd64-{stage.regions[1]}" in str(told)
     assert stage.mutating(before) == []
     assert state(stage) == ("published", "daily")
+
+
+def test_a_region_that_was_never_booted_stays_a_daily_and_keeps_no_run_busy(stage: Stage) -> None:
+    good, late = stage.regions
+    daily(stage)
+    as_release(stage, 'verify = true\nquorum = 1\nwhen = "auto"\n')
+    for arch in ("amd64", "i386"):
+        job = stage.get(f"{NAME}-{arch}-{good}")
+        facts = {**job.facts, FACT: {"m5.large": {"result": "verified", "ami": job.ami_id}}}
+        with stage.store.write() as conn:
+            conn.execute(tables.jobs.update().where(tables.jobs.c.id == job.id).values(facts=facts))
+    assert list(promote(stage).errors) == [late]
+    assert labels(stage) == {(good, "release"), (late, "daily")}
+    config = load(stage.config)
+    assert due(config, stage.store, select(config)) == []
 
 
 def test_what_cannot_become_a_release_everywhere_stays_a_daily_until_it_can(stage: Stage) -> None:

@@ -5,7 +5,7 @@ Looks only.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -91,15 +91,22 @@ def due(config: Config, store: Store, specs: Iterable[JobSpec], clock: Clock | N
         with store.read() as conn:
             known = releases.jobs_of(conn, release.suite, release.build, release.serial)
             public = settings.public_as(conn, release, release.label)
+            announced = {each.job_id for each in releases.announced(conn)}
         absent = gate.missing(plan, release.suite, release.build, release.serial, known)
         settled = release.settled == release.epoch or releases.under_way(release, now)
         shown, listed = public is not None, public or frozenset[str]()
         waiting = gate.unverified(config, plan, known, listed)
         ready = {job.id for job in registered_of(known)} - gate.held(waiting, known, listed)
         lacking = absent.keys() if shown else {*absent, *waiting}
-        if gate.enough(plan, lacking) and not (shown and ready <= listed and settled):
+        done = ready <= _named(known, announced, release.label) and release.state is ReleaseState.PUBLISHED
+        if gate.enough(plan, lacking) and not (done and settled):
             found.append(release.id)
     return found
+
+
+def _named(known: Iterable[Job], announced: Collection[str], label: str) -> set[str]:
+    """Return the ids of those of some jobs that others find under ``label``."""
+    return {job.id for job in known if job.id in announced and job.label == label}
 
 
 def registered_of(known: Iterable[Job]) -> list[Job]:
@@ -146,7 +153,7 @@ def _compare(config: Config, store: Store, clients: Clients, release: Release, m
     ready = found.without(gate.held(waiting, found.jobs, public))
     _ask(clients, settings.publish_all(config, plan, ready, release.label), mine)
     if release.state is ReleaseState.PUBLISHED:
-        listed = {job.id for job in ready.jobs if job.id in announced and job.label == release.label}
+        listed = _named(ready.jobs, announced, release.label)
         mine.unannounced = [job.id for job in ready.jobs if job.id not in listed and job.spec.region not in mine.errors]
     for region, untested in waiting.items():
         error = gate.untested(release.id, region, untested)
