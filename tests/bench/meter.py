@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,9 @@ from tests.support.localshell import loop_device
 
 #: Where control groups of the second version are: every one of them counts what its processes take.
 _GROUPS = (Path("/sys/fs/cgroup/unified"), Path("/sys/fs/cgroup"))
+
+
+_LOOP_SET_DIRECT_IO = 0x4C08
 
 
 @dataclass(frozen=True)
@@ -108,7 +112,10 @@ def run(*command: str, environment: Mapping[str, str] | None = None) -> str:
 
 @dataclass(frozen=True)
 class Device:
-    """A loop device over a new file that is one hole: like an EBS volume, it reads as zeros."""
+    """A loop device over a new file that is one hole: like an EBS volume, it reads as zeros.
+
+    And like one it is no second cache: what reaches it goes to its file's disk, where the file system can do that.
+    """
 
     path: Path
     file: Path
@@ -133,9 +140,15 @@ def device(file: Path, size: int) -> Iterator[Device]:
         made.truncate(size)
     try:
         with loop_device(file) as path:
+            _past_the_cache(path)
             yield Device(path, file, _written(path))
     finally:
         file.unlink()
+
+
+def _past_the_cache(path: Path) -> None:
+    with path.open("rb") as loop, suppress(OSError):
+        fcntl.ioctl(loop, _LOOP_SET_DIRECT_IO, 1)
 
 
 def _written(path: Path) -> int:

@@ -71,7 +71,7 @@ def _write(stream: Stream, number: int, most: int) -> None:
             if count < BLOCK:
                 view[count:] = bytes(BLOCK - count)
             if not block.startswith(_ZEROS):
-                for start, end in runs(block):
+                for start, end in runs(view):
                     _put(number, view[start : min(end, count)], size + start)
             size += count
     os.ftruncate(number, size)

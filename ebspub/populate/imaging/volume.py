@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import mmap
 import os
@@ -24,10 +25,14 @@ PAGE: Final = 4096
 _ZEROS: Final = bytes(BLOCK)
 _ZERO_SHA256: Final = hashlib.sha256(_ZEROS).digest()
 _PAGE: Final = bytes(PAGE)
-_WORKERS: Final = 2
+_WORKERS: Final = 3
 _BUFFERS: Final = 12
-#: Blocks after which the kernel is told to begin writing, and batches of them after which the volume is flushed, while
-#: more is unpacked: there is little to wait for at the end then.
+#: By how much they stand back: what they do must not keep waiting the thread that unpacks, which all wait for.
+_NICE: Final = 10
+#: Bytes from which on a range is written past the kernel's cache.
+_LARGE: Final = 64 * 1024
+#: Blocks in the kernel's cache after which it is told to begin writing, and batches of them after which the volume is
+#: flushed, while more is unpacked: there is little to wait for at the end then.
 _BATCH: Final = 32
 _FLUSHED: Final = 4
 #: Bytes by which the record of how far was written runs ahead.
@@ -39,12 +44,12 @@ def digest(found: dict[int, bytes]) -> str:
     return hashlib.sha256(b"".join(struct.pack(">Q32s", index, found[index]) for index in sorted(found))).hexdigest()
 
 
-def runs(block: bytearray) -> Iterator[tuple[int, int]]:
+def runs(block: memoryview) -> Iterator[tuple[int, int]]:
     """Yield the ranges of a block's pages that hold data: first byte and end."""
     start = -1
     for at in range(0, BLOCK, PAGE):
         # No copy: startswith compares in place.
-        if block.startswith(_PAGE, at):
+        if _PAGE.startswith(block[at : at + PAGE]):
             if start >= 0:
                 yield start, at
             start = -1
@@ -60,11 +65,14 @@ class Volume:
     def __init__(self, path: str) -> None:
         self._path = path
         self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        self._past = self._direct(os.O_WRONLY)
         self.size = os.lseek(self._fd, 0, os.SEEK_END)
 
     def close(self) -> None:
         """Close it."""
         os.close(self._fd)
+        if self._past is not None:
+            os.close(self._past)
 
     def read(self, count: int, at: int) -> bytes:
         """Return ``count`` bytes, fewer at the end."""
@@ -76,6 +84,23 @@ class Volume:
         while left:
             count = os.pwrite(self._fd, left, at)
             left, at = left[count:], at + count
+
+    def store(self, data: memoryview, at: int) -> bool:
+        """Write all of ``data``, which is aligned to pages; return whether some of it may still be in the cache.
+
+        What is large goes straight to the device: the kernel need not copy it, keep it and bring it there later. What
+        is small is left to the kernel, which puts many of them together.
+        """
+        left = data
+        try:
+            while self._past is not None and len(left) >= _LARGE:
+                count = os.pwrite(self._past, left, at)
+                left, at = left[count:], at + count
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # which is said of a device that wants another alignment
+                raise
+        self.write(left, at)
+        return bool(left)
 
     def flush(self) -> None:
         """Bring what was written to the volume, and forget it: what is read from now on comes from there."""
@@ -94,9 +119,8 @@ class Volume:
         """Make zeros of the first ``reach`` bytes where they are not; return how many bytes were written."""
         written = 0
         for at in range(0, min(reach, self.size), BLOCK):
-            block = bytearray(self.read(BLOCK, at))
-            block += bytes(BLOCK - len(block))
-            for start, end in runs(block):
+            block = self.read(BLOCK, at)
+            for start, end in runs(memoryview(block.ljust(BLOCK, b"\0"))):
                 length = min(end, self.size - at) - start
                 self.write(_ZEROS[:length], at + start)
                 written += length
@@ -106,7 +130,8 @@ class Volume:
     def digests(self, indexes: Iterable[int], count: Callable[[int], None]) -> dict[int, bytes]:
         """Return the SHA-256 of those of the blocks ``indexes`` that are not all zeros."""
         found: dict[int, bytes] = {}
-        number = self._direct()
+        direct = self._direct(os.O_RDONLY)
+        number = self._fd if direct is None else direct
 
         def work(index: int, block: mmap.mmap) -> None:
             filled = os.preadv(number, [block], index * BLOCK)
@@ -124,15 +149,16 @@ class Volume:
             crew.finish()
         finally:
             crew.stop()
-            os.close(number)
+            if direct is not None:
+                os.close(direct)
         return found
 
-    def _direct(self) -> int:
-        """Return a number under which the volume is read past the cache where it can be."""
+    def _direct(self, way: int) -> int | None:
+        """Return a number under which the volume is read or written past the cache; None where it cannot be."""
         try:
-            return os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECT)
+            return os.open(self._path, way | os.O_CLOEXEC | os.O_DIRECT)
         except OSError:  # not every file system can
-            return os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+            return None
 
 
 class _Crew(Generic[B]):
@@ -178,6 +204,8 @@ class _Crew(Generic[B]):
             thread.join()
 
     def _run(self) -> None:
+        # On Linux it is this thread's priority, and nobody else's.
+        os.setpriority(os.PRIO_PROCESS, 0, min(19, os.getpriority(os.PRIO_PROCESS, 0) + _NICE))
         while (task := self._todo.get()) is not None:
             try:
                 if self._error is None:
@@ -194,7 +222,7 @@ class Pouring:
         self._volume = volume
         self._reach = reach
         self._reached = 0
-        self._crew = _Crew(self._write, lambda: bytearray(BLOCK))
+        self._crew = _Crew(self._write, lambda: mmap.mmap(-1, BLOCK))  # aligned, as writing past the cache wants it
         self.found: dict[int, bytes] = {}
         self.size = 0
         self.written = 0
@@ -219,7 +247,7 @@ class Pouring:
                 if self.size > self._volume.size:
                     raise Refusal("too-small", f"the volume has {self._volume.size} bytes, the disk has more")
                 # Zeros are told here, where they are still in the processor's cache, and nobody else hears of them.
-                if not buffer.startswith(_ZEROS):
+                if not _ZEROS.startswith(buffer):
                     self._announce()
                     self._crew.put(index, buffer)
                     buffer = self._crew.take()
@@ -234,7 +262,7 @@ class Pouring:
         if self._failed is not None:
             raise Refusal("io", f"the volume: {self._failed.strerror}")
 
-    def _filled(self, stream: Stream, buffer: bytearray) -> int:
+    def _filled(self, stream: Stream, buffer: mmap.mmap) -> int:
         """Fill a buffer, with zeros behind the end; return the bytes that are the disk's."""
         with memoryview(buffer) as view:
             filled = stream.fill(view)
@@ -250,18 +278,20 @@ class Pouring:
             self._reached = self.size + _AHEAD
             self._reach(self._reached)
 
-    def _write(self, index: int, block: bytearray) -> None:
+    def _write(self, index: int, block: mmap.mmap) -> None:
         at = index * BLOCK
         self.found[index] = hashlib.sha256(block).digest()
-        view = memoryview(block)
-        count = 0
-        for start, page_end in runs(block):
-            end = min(page_end, self._volume.size - at)
-            self._volume.write(view[start:end], at + start)
-            count += end - start
-        view.release()
+        count, cached = 0, False
+        with memoryview(block) as view:
+            for start, page_end in runs(view):
+                end = min(page_end, self._volume.size - at)
+                with view[start:end] as part:
+                    cached |= self._volume.store(part, at + start)
+                count += end - start
         with self._lock:
             self.written += count
+            if not cached:
+                return
             self._fresh.append(index)
             fresh = self._fresh
             if len(fresh) < _BATCH:
