@@ -8,13 +8,14 @@ guess from the artefact's size. All of it is an estimate, never a bill and never
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from ebspub.aws import costs
 from ebspub.spec import JobSpec
 from ebspub.states import STEP_AFTER, Kind, State
+from ebspub.store.seats import DEVICES, pool_of
 
 GIB = float(1 << 30)
 MIB = float(1 << 20)
@@ -66,6 +67,18 @@ class Estimate:
     monthly: float
 
 
+@dataclass(frozen=True, slots=True)
+class Sharing:
+    """A job's part of a builder that ``jobs`` of them share, whose volumes are filled one after another.
+
+    ``ahead``: seconds that those before it take for theirs; ``whole``: that all of them take.
+    """
+
+    jobs: int = 1
+    ahead: float = 0.0
+    whole: float = 0.0
+
+
 def product(spec: JobSpec) -> str:
     """Return what of a build stays from day to day."""
     return f"{spec.suite} {spec.build} {spec.arch}"
@@ -81,12 +94,42 @@ def content(spec: JobSpec, known: Known) -> float:
     return min(size * EXPANSION, whole) if size else SHARE * whole
 
 
-def estimate(spec: JobSpec, known: Known, *, copies: bool | None = None, state: State = State.PENDING) -> Estimate:
-    """Return what a job takes from ``state`` on; ``copies`` overrules what the document says of copying."""
+def sharing(specs: Iterable[JobSpec], known: Known) -> dict[str, Sharing]:
+    """Return, by job, its part of the builder that it shares: of jobs on builders of which none is populated yet.
+
+    A job that is alone on its builder has none. What is known of finished jobs' times holds the turns that they have
+    waited for: it is too much then, rather than too little.
+    """
+    crews: dict[tuple[str, str], list[JobSpec]] = {}
+    for spec in specs:
+        if spec.builder.shared and spec.method != "direct":
+            crews.setdefault((spec.region, pool_of(spec.builder, None)), []).append(spec)
+    found = {}
+    for crew in crews.values():
+        for first in range(0, len(crew), len(DEVICES)):
+            some = crew[first : first + len(DEVICES)]
+            filling = [_time(each, each.method, "populate", known) for each in some]
+            for number, spec in enumerate(some):
+                found[spec.job_id] = Sharing(len(some), sum(filling[:number]), sum(filling))
+    return {job: each for job, each in found.items() if each.jobs > 1}
+
+
+def estimate(
+    spec: JobSpec,
+    known: Known,
+    *,
+    copies: bool | None = None,
+    state: State = State.PENDING,
+    part: Sharing | None = None,
+) -> Estimate:
+    """Return what a job takes from ``state`` on; ``copies`` overrules what the document says of copying.
+
+    ``part``: that of a builder which it shares.
+    """
     way = spec.way if copies is None else ("copy" if copies else spec.method)
     held = content(spec, known)
     left = list(STEP_AFTER.values())[list(State).index(state) :]
-    times = {step: known.steps.get((way, step), _seconds(spec, way, step, held, known)) for step in left}
+    times = {step: _time(spec, way, step, known) for step in left}
     if way == "copy":
         # Its first step is to wait for the primary: that is the primary's time.
         times = {step: seconds for step, seconds in times.items() if step in ("snapshot", "register")}
@@ -95,10 +138,17 @@ def estimate(spec: JobSpec, known: Known, *, copies: bool | None = None, state: 
     elif way == "direct":
         dollars = costs.PUT * _blocks(spec, known, held) if "populate" in times else 0.0
     else:
-        dollars = _builder(spec, sum(times.get(step, 0.0) for step in _RUNNING)) if times.get("populate") else 0.0
+        dollars = _builder(spec, times, part) if times.get("populate") else 0.0
+        if part is not None and "populate" in times:
+            times["populate"] += part.ahead
     seconds = sum(times.values())
     monthly = costs.SNAPSHOT * held / GIB
     return Estimate(seconds, seconds - times.get("register", 0.0), dollars, monthly)
+
+
+def _time(spec: JobSpec, way: str, step: str, known: Known) -> float:
+    """Return what a step takes, in seconds."""
+    return known.steps.get((way, step), _seconds(spec, way, step, content(spec, known), known))
 
 
 def _seconds(spec: JobSpec, way: str, step: str, held: float, known: Known) -> float:
@@ -123,11 +173,19 @@ def _blocks(spec: JobSpec, known: Known, held: float) -> float:
     return held / (512 * 1024)
 
 
-def _builder(spec: JobSpec, seconds: float) -> float:
+def _builder(spec: JobSpec, times: Mapping[str, float], part: Sharing | None) -> float:
+    """Return what a builder costs, and the volume; of a shared one, this job's share, and its own volume."""
     wanted, volume = spec.builder, spec.volume
-    hours = max(seconds, _LEAST) / 3600
+    own = sum(times.get(step, 0.0) for step in _RUNNING)
+    whole, kept, jobs = own, own, 1
+    if part is not None:
+        whole, kept, jobs = own - times["populate"] + part.whole, own + part.ahead, part.jobs
     price = costs.hourly(wanted.instance_types[0])
     hourly = (BUILDER if price is None else price) + (costs.ADDRESS if wanted.address == "public" else 0.0)
-    disks = [("gp3", wanted.root_size or ROOT), (volume.type, volume.size)]
-    monthly = sum(costs.monthly(Kind.VOLUME, kind_of=kind, size=size) or 0.0 for kind, size in disks)
-    return hours * (hourly + monthly / costs.HOURS)
+    hourly += (costs.monthly(Kind.VOLUME, kind_of="gp3", size=wanted.root_size or ROOT) or 0.0) / costs.HOURS
+    disk = (costs.monthly(Kind.VOLUME, kind_of=volume.type, size=volume.size) or 0.0) / costs.HOURS
+    return _hours(whole) * hourly / jobs + _hours(kept) * disk
+
+
+def _hours(seconds: float) -> float:
+    return max(seconds, _LEAST) / 3600

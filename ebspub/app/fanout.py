@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 
 import sqlalchemy as sa
 
-from ebspub.app.estimate import GIB, MIB, Known, content, estimate
+from ebspub.app.estimate import GIB, MIB, Known, Sharing, content, estimate, sharing
 from ebspub.spec import FanOut, JobSpec
 from ebspub.states import State, Status
 from ebspub.store import Job, Store, jobs, leases
@@ -27,15 +27,21 @@ def decide(specs: Sequence[JobSpec], store: Store | None, known: Known) -> tuple
     if store is not None and ids:
         with store.read() as conn:
             planned = {job.id: job for job in jobs.find(conn, ids=ids)}
-    return tuple(_decided(spec, planned.get(spec.job_id), known) for spec in specs)
+    # What a builder costs here if all that may be made here are: who shares it shares its price.
+    parts = sharing([spec for spec in specs if not _only_copies(spec)], known)
+    return tuple(_decided(spec, planned.get(spec.job_id), known, parts.get(spec.job_id)) for spec in specs)
 
 
-def _decided(spec: JobSpec, job: Job | None, known: Known) -> JobSpec:
+def _only_copies(spec: JobSpec) -> bool:
+    return spec.fan_out is not None and spec.fan_out.copies and bool(spec.fan_out.why)
+
+
+def _decided(spec: JobSpec, job: Job | None, known: Known, part: Sharing | None) -> JobSpec:
     wish = spec.fan_out
     if wish is None or wish.why:
         return spec
     before = job.spec.fan_out if job is not None else None
-    found = _cheaper(spec, wish, known)
+    found = _cheaper(spec, wish, known, part)
     # The figures change from day to day. A copy stays one; so does what still costs less to make here.
     if before is not None and (before.region, before.when) == (wish.region, wish.when):
         stands = before.copies or (not found.copies and before.why.startswith(_BY_COST))
@@ -43,10 +49,12 @@ def _decided(spec: JobSpec, job: Job | None, known: Known) -> JobSpec:
     return spec.model_copy(update={"fan_out": found})
 
 
-def _cheaper(spec: JobSpec, wish: FanOut, known: Known) -> FanOut:
+def _cheaper(spec: JobSpec, wish: FanOut, known: Known, part: Sharing | None) -> FanOut:
     copy = estimate(spec, known, copies=True).dollars
-    own = estimate(spec, known, copies=False).dollars
+    own = estimate(spec, known, copies=False, part=part).dollars
     what = "putting its blocks here" if spec.method == "direct" else "a builder here"
+    if part is not None:
+        what = f"its share of a builder here that {part.jobs} jobs use"
     held = content(spec, known)
     size = f"{held / GIB:.1f} GiB" if held >= 0.05 * GIB else f"{held / MIB:.0f} MiB"
     why = f"{_BY_COST}{size} from {wish.region} costs about {dollars(copy)}, {what} {dollars(own)}"

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from ebspub.app import accounts
-from ebspub.app.estimate import Estimate, Known, estimate
+from ebspub.app.estimate import Estimate, Known, Sharing, estimate, sharing
 from ebspub.aws import images, tags
 from ebspub.aws.clients import Clients
 from ebspub.aws.failures import AwsError, Cause
@@ -90,7 +90,15 @@ def plan(
     ]
     found = [_of_copy(each, known.get(each.spec.primary or "")) for each in found]
     copies = Counter(each.spec.primary for each in found if each.action in _DRIVEN)
-    return [_with_way(each, copies[each.spec.job_id], learned or Known()) for each in found]
+    learned = learned or Known()
+    parts = sharing([each.spec for each in found if _fills(each)], learned)
+    return [_with_way(each, copies[each.spec.job_id], learned, parts.get(each.spec.job_id)) for each in found]
+
+
+def _fills(planned: Planned) -> bool:
+    """Whether a volume is still to be filled on a builder."""
+    ahead = planned.state in (State.PENDING, State.LAUNCHED, State.ATTACHED)
+    return planned.action in _DRIVEN and planned.spec.way != "copy" and ahead
 
 
 def total(planned: Sequence[Planned]) -> Estimate:
@@ -111,17 +119,18 @@ def total(planned: Sequence[Planned]) -> Estimate:
     return Estimate(max(*ends, uploaded), 0.0, dollars, monthly)
 
 
-def _with_way(planned: Planned, copies: int, learned: Known) -> Planned:
+def _with_way(planned: Planned, copies: int, learned: Known, part: Sharing | None) -> Planned:
     if planned.action not in _DRIVEN:
         return planned
     spec, fan_out = planned.spec, planned.spec.fan_out
+    way = _WORDS[spec.method] if part is None else f"{spec.method} on a builder of {part.jobs} jobs"
     if fan_out is not None and fan_out.copies:
         way, why = f"copy of {fan_out.region}'s snapshot", fan_out.why
     elif copies:
-        way, why = _WORDS[spec.method], f"its snapshot is copied to {copies} {'region' if copies == 1 else 'regions'}"
+        why = f"its snapshot is copied to {copies} {'region' if copies == 1 else 'regions'}"
     else:
-        way, why = _WORDS[spec.method], fan_out.why if fan_out is not None else f'method = "{spec.method}"'
-    return replace(planned, way=way, why=why, estimate=estimate(spec, learned, state=planned.state))
+        why = fan_out.why if fan_out is not None else f'method = "{spec.method}"'
+    return replace(planned, way=way, why=why, estimate=estimate(spec, learned, state=planned.state, part=part))
 
 
 def _looker(specs: Sequence[JobSpec], clients: Clients) -> Callable[[str], list[Image] | AwsError]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from ebspub.app.estimate import GIB, Known, content, estimate
+from ebspub.app.estimate import GIB, Known, Sharing, content, estimate, sharing
 from ebspub.aws import costs
 from ebspub.spec import FanOut, JobSpec
 from ebspub.states import State
@@ -69,3 +71,41 @@ def test_what_is_done_takes_no_more_time(document: JobSpec) -> None:
 
 def test_a_region_without_a_price_costs_no_less_than_others() -> None:
     assert costs.transfer("mars-1") == costs.transfer("ap-south-1") > costs.transfer("us-west-2") == 0.02
+
+
+def on_shared(arch: str, **changes: Any) -> JobSpec:
+    document = spec(arch=arch, **changes)
+    return document.model_copy(update={"builder": document.builder.model_copy(update={"shared": True})})
+
+
+STEPS = {("filesystem", "launch"): 100.0, ("filesystem", "attach"): 20.0, ("filesystem", "populate"): 600.0}
+
+
+def test_jobs_that_share_a_builder_wait_for_their_turn_and_pay_their_share_of_it() -> None:
+    known = Known(steps=STEPS, jobs=3)
+    crew = [on_shared("amd64"), on_shared("arm64"), on_shared("i386")]
+    parts = sharing(crew, known)
+    assert list(parts.values()) == [Sharing(3, 0.0, 1800.0), Sharing(3, 600.0, 1800.0), Sharing(3, 1200.0, 1800.0)]
+    found = [estimate(each, known, part=parts[each.job_id]) for each in crew]
+    alone = estimate(crew[0], known)
+    assert [each.seconds - alone.seconds for each in found] == [0.0, 600.0, 1200.0]
+    instance = 0.096 + costs.ADDRESS + 8 * costs.VOLUME["gp3"] / costs.HOURS
+    disk = 8 * costs.VOLUME["gp3"] / costs.HOURS
+    wanted = [1920 * instance / 3 + (720 + ahead) * disk for ahead in (0, 600, 1200)]
+    assert [each.dollars * 3600 for each in found] == pytest.approx(wanted)
+    assert sum(each.dollars for each in found) < 3 * alone.dollars
+
+
+def test_who_is_alone_on_a_builder_shares_nothing() -> None:
+    known = Known(steps=STEPS, jobs=3)
+    plain, elsewhere = spec(), on_shared("amd64", region="eu-west-1")
+    assert sharing([plain, spec(arch="arm64"), on_shared("arm64"), elsewhere], known) == {}
+    assert sharing([on_shared("amd64", method="direct"), on_shared("arm64", method="direct")], known) == {}
+
+
+def test_a_builder_has_eleven_places_and_the_twelfth_job_another_builder() -> None:
+    known = Known(steps=STEPS, jobs=3)
+    crew = [on_shared("amd64", serial=f"201010{day}") for day in range(10, 23)]
+    parts = [sharing(crew, known)[each.job_id] for each in crew]
+    assert [each.jobs for each in parts] == [11] * 11 + [2] * 2
+    assert [parts[each].ahead for each in (10, 11, 12)] == [6000.0, 0.0, 600.0]

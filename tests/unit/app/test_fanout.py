@@ -54,6 +54,25 @@ def test_what_costs_less_is_done_and_why_is_told() -> None:
     assert "putting its blocks here" in decided(wished(method="direct"), LARGE).why
 
 
+def test_who_shares_a_builder_compares_the_copy_with_its_share_of_it() -> None:
+    def crew(count: int) -> list[JobSpec]:
+        wanted = [wished(serial=f"2010102{day}") for day in range(count)]
+        return [
+            each.model_copy(update={"builder": each.builder.model_copy(update={"shared": True})}) for each in wanted
+        ]
+
+    known = Known(facts={"lucid server amd64": {"bytes": 110 << 20}})
+    (alone,) = fanout.decide(crew(1), None, known)
+    shared = fanout.decide(crew(4), None, known)
+    assert alone.fan_out is not None
+    assert alone.fan_out.copies
+    assert "a builder here $" in alone.fan_out.why
+    for each in shared:
+        assert each.fan_out is not None
+        assert not each.fan_out.copies
+        assert "its share of a builder here that 4 jobs use $" in each.fan_out.why
+
+
 def test_without_a_wish_nothing_is_decided() -> None:
     assert fanout.decide([spec()], None, SMALL) == (spec(),)
 
