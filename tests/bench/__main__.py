@@ -16,13 +16,14 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from ebspub.demo.image import serve
 from tests.bench import feeds, report
 from tests.bench.artefacts import MIB, Artefacts, large, made
 from tests.bench.builder import OnBuilder
-from tests.bench.meter import Meter, Taken, metering, settle
+from tests.bench.meter import Meter, Taken, can_pace, metering, settle
 from tests.bench.parts import Parts
 from tests.bench.publisher import Publishing
 
@@ -119,7 +120,27 @@ def _steps(
 
     for name in forms:
         step(f"direct/{name}", upload, name)
+    if can_pace():
+        steps += _at_the_pace_of_ec2(artefacts, forms, parts, builder, publisher)
+    else:
+        _say("this kernel cannot slow a device down: nothing is measured at EC2's pace")
     return steps
+
+
+def _at_the_pace_of_ec2(
+    artefacts: Artefacts, forms: Sequence[str], parts: Parts, builder: OnBuilder, publisher: Publishing
+) -> list[tuple[str, Callable[[], Taken]]]:
+    gib = parts.volume // GIB
+
+    def upload(name: str) -> Taken:
+        return publisher.direct(name, gib, artefacts.sha256(name), report.LATE).upload
+
+    return [
+        ("paced raw write/qemu-img", partial(parts.write, "qemu-img", report.PACE)),
+        *((f"paced disk/{name}", partial(builder.disk, name, report.PACE)) for name in forms),
+        ("paced bare puts", partial(publisher.bare, gib, report.LATE)),
+        *((f"paced direct/{name}", partial(upload, name)) for name in forms),
+    ]
 
 
 def _say(what: str) -> None:

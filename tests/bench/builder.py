@@ -48,18 +48,16 @@ class OnBuilder:
         """The specification's way: a bare file system on the whole volume."""
         return self._run(FilesystemMethod(), Artefacts.tarball, virtualization="paravirtual")
 
-    def disk(self, name: str, *, grow: bool = True) -> Taken:
-        """A whole disk, written as it is, and with ``grow`` made to fill the volume."""
-        return self._run(DiskMethod(), name, virtualization="hvm", grow=grow)
+    def disk(self, name: str, pace: int = 0) -> Taken:
+        """A whole disk, written as it is, and made to fill the volume; ``pace``: see :func:`device`."""
+        return self._run(DiskMethod(), name, virtualization="hvm", pace=pace)
 
-    def _run(
-        self, method: Method, name: str, *, virtualization: Literal["hvm", "paravirtual"], grow: bool = True
-    ) -> Taken:
-        spec = _spec(f"{self._url}/{name}", self._sums[name], self._volume // GIB, virtualization, grow=grow)
+    def _run(self, method: Method, name: str, *, virtualization: Literal["hvm", "paravirtual"], pace: int = 0) -> Taken:
+        spec = _spec(f"{self._url}/{name}", self._sums[name], self._volume // GIB, virtualization)
         folder = self._folder / "host"
         host = LocalHost(folder)
         try:
-            with device(self._folder / "volume", self._volume) as target:
+            with device(self._folder / "volume", self._volume, pace) as target:
                 (host.devices / _BY_ID).symlink_to(target.path)
                 shell = LocalShell(host.environment, (*self._meter.prefix, *host.entering))
                 task = method.task(spec, volume_id=_VOLUME, device="/dev/sdf", attempt=1)
@@ -99,7 +97,7 @@ def _phase(folder: Path) -> str:
         return ""
 
 
-def _spec(url: str, sha256: str, gib: int, virtualization: Literal["hvm", "paravirtual"], *, grow: bool) -> JobSpec:
+def _spec(url: str, sha256: str, gib: int, virtualization: Literal["hvm", "paravirtual"]) -> JobSpec:
     return JobSpec(
         suite="lucid",
         build="server",
@@ -112,6 +110,6 @@ def _spec(url: str, sha256: str, gib: int, virtualization: Literal["hvm", "parav
         builder=Builder(image="ami-1", instance_types=("m5.large",), ssh_cidr="192.0.2.0/24"),
         volume=Volume(size=gib),
         registration=Registration(name="ebs/bench", architecture="x86_64", virtualization=virtualization),
-        grow=grow,
+        grow=True,
         tags={},
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -17,6 +18,8 @@ _GROUPS = (Path("/sys/fs/cgroup/unified"), Path("/sys/fs/cgroup"))
 
 
 _LOOP_SET_DIRECT_IO = 0x4C08
+#: Bytes a second that may be written to a device or read from it, by all processes that are in no group of their own.
+_LIMITS = tuple(Path(f"/sys/fs/cgroup/blkio/blkio.throttle.{way}_bps_device") for way in ("write", "read"))
 
 
 @dataclass(frozen=True)
@@ -134,16 +137,37 @@ class Device:
 
 
 @contextmanager
-def device(file: Path, size: int) -> Iterator[Device]:
-    """Yield a fresh device of ``size`` bytes; its file goes with it."""
+def device(file: Path, size: int, pace: int = 0) -> Iterator[Device]:
+    """Yield a fresh device of ``size`` bytes; its file goes with it. ``pace``: bytes a second either way; 0: any."""
     with file.open("xb") as made:
         made.truncate(size)
     try:
         with loop_device(file) as path:
             _past_the_cache(path)
-            yield Device(path, file, _written(path))
+            with _paced(path, pace):
+                yield Device(path, file, _written(path))
     finally:
         file.unlink()
+
+
+def can_pace() -> bool:
+    """Whether this machine can make a device as slow as is wanted."""
+    return all(os.access(each, os.W_OK) for each in _LIMITS)
+
+
+@contextmanager
+def _paced(path: Path, pace: int) -> Iterator[None]:
+    if not pace:
+        yield
+        return
+    number = Path(f"/sys/block/{path.name}/dev").read_text().strip()
+    try:
+        for each in _LIMITS:
+            each.write_text(f"{number} {pace}")
+        yield
+    finally:
+        for each in _LIMITS:
+            each.write_text(f"{number} 0")
 
 
 def _past_the_cache(path: Path) -> None:

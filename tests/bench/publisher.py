@@ -8,11 +8,13 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from ebspub.localcloud import Cloud, Delays, Settings, running
+from ebspub.localcloud.faults import Effect, Rule
 from tests.bench.artefacts import Artefacts
 from tests.bench.meter import BenchError, Meter, Taken, run
 
@@ -62,9 +64,12 @@ class Publishing:
         self._url = url
         self._folder = folder
 
-    def bare(self, gib: int) -> Taken:
-        """The blocks of the raw disk put by a bare client: seconds as it counts them, without its start."""
-        with running(self._folder / "cloud", Settings(delays=Delays.all(0.0))) as cloud:
+    def bare(self, gib: int, late: float = 0.0) -> Taken:
+        """The blocks of the raw disk put by a bare client: seconds as it counts them, without its start.
+
+        ``late``: seconds for which a put's answer is held back.
+        """
+        with self._cloud(late) as cloud:
             disk = str(self._artefacts.path(Artefacts.raw))
             words = [*self._meter.prefix, sys.executable, "-m", "tests.bench.bare", disk, str(gib)]
             before = self._meter.cpu()
@@ -72,15 +77,15 @@ class Publishing:
             after = self._meter.cpu()
             return Taken(told["seconds"], None if before is None or after is None else after - before)
 
-    def direct(self, name: str, gib: int, sha256: str) -> Published:
-        """An artefact published by the direct method."""
+    def direct(self, name: str, gib: int, sha256: str, late: float = 0.0) -> Published:
+        """An artefact published by the direct method; ``late``: as for :meth:`bare`."""
         folder = self._folder / "publisher"
         folder.mkdir()
         try:
             config = folder / "ebspub.toml"
             url = f"{self._url}/{name}"
             config.write_text(_CONFIG.format(folder=folder, gib=gib, region=_REGION, url=url, sha256=sha256))
-            with running(self._folder / "cloud", Settings(delays=Delays.all(0.0))) as cloud:
+            with self._cloud(late) as cloud:
                 words = [*self._meter.prefix, sys.executable, "-m", "ebspub", "--config", str(config), "run"]
                 peak: list[int] = []
                 whole = self._meter.timed(lambda: peak.append(_peak(words, _environment(cloud))))
@@ -90,6 +95,14 @@ class Publishing:
             return Published(Taken(facts["upload_seconds"], whole.cpu), whole, peak[0], facts["blocks_sent"])
         finally:
             shutil.rmtree(folder)
+
+    @contextmanager
+    def _cloud(self, late: float) -> Iterator[Cloud]:
+        with running(self._folder / "cloud", Settings(delays=Delays.all(0.0))) as cloud:
+            if late:
+                held = Effect(kind="delay", when="after", seconds=late)
+                cloud.add_fault(Rule(effects=(held,), actions=frozenset({"PutSnapshotBlock"}), times=None))
+            yield cloud
 
 
 def _environment(cloud: Cloud) -> dict[str, str]:

@@ -10,7 +10,7 @@ import pytest
 from tests.bench import feeds, report
 from tests.bench.__main__ import main
 from tests.bench.artefacts import pages
-from tests.bench.meter import Taken
+from tests.bench.meter import Taken, can_pace
 from tests.bench.tree import plant
 
 pytestmark = pytest.mark.needs_loop
@@ -29,6 +29,14 @@ def test_a_tiny_image_goes_through_all_of_it(tmp_path: Path, capsys: pytest.Capt
     assert set(filesystem["ratios"]) == {"literal", "written"}
     assert set(disk["ratios"]) == {"slowest", "fill", "literal", "written"}
     assert set(direct["ratios"]) == {"slowest"}
+    if can_pace():
+        paced, late = rows["paced disk", "disk.img.gz"], rows["paced direct", "disk.img.gz"]
+        assert set(paced["ratios"]) == {"slowest", "fill", "written"}
+        assert set(late["ratios"]) == {"slowest"}
+        (raw,), (bare,) = told["rounds"]["paced raw write/qemu-img"], told["rounds"]["paced bare puts"]
+        assert raw["seconds"] >= 0.9 * raw["written"] / report.PACE
+        assert bare["seconds"] >= report.LATE
+        assert "at EC2's pace" in (tmp_path / "bench.rst").read_text()
     # What is on the device is the disk's data, and a little that growing it takes.
     assert 1.0 <= disk["ratios"]["written"]["value"] < 1.5
     rounds = told["rounds"]
@@ -63,6 +71,29 @@ def test_ratios_are_of_medians_to_the_slowest_part_by_its_best_decoder() -> None
     values = {each.what: (round(each.value, 3), each.met) for each in row.ratios}
     assert values == {"slowest": (1.2, False), "literal": (3.333, True), "written": (1.02, False)}
     assert "decompress/x/fast  1.20 (≤ 1.15, MISSED)" in report.table(rounds, [row], None)
+
+
+def test_what_is_measured_at_the_pace_of_ec2_is_compared_with_parts_at_that_pace() -> None:
+    seconds = {
+        "download/x": 0.1,
+        "decompress/x/y": 2.0,
+        "raw write/qemu-img": 9.0,
+        "bare puts": 9.0,
+        "paced raw write/qemu-img": 4.0,
+        "paced bare puts": 5.0,
+        "paced disk/x": 4.4,
+        "paced direct/x": 6.0,
+    }
+    rounds = report.Rounds({name: [Taken(each)] for name, each in seconds.items()})
+    disk, direct = report.judge(rounds, {})
+    assert disk.paced
+    assert direct.paced
+    assert (disk.slowest, direct.slowest) == ("paced raw write/qemu-img", "paced bare puts")
+    assert disk.ratios == [report.Ratio("slowest", 4.4 / 4.0, 1.15)]
+    assert direct.ratios == [report.Ratio("slowest", 6.0 / 5.0, 1.15)]
+    _, _, table = report.table(rounds, [disk, direct], None).partition("at EC2's pace")
+    lines = [line.split() for line in table.splitlines()]
+    assert ["paced", "disk,", "x", "4.40", "paced", "raw", "write/qemu-img", "1.10", "(≤", "1.15)"] in lines
 
 
 def test_the_tables_replace_those_between_the_marks() -> None:
