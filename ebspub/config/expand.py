@@ -189,7 +189,7 @@ def _registration(cell: Cell, volume: Mapping[str, Any]) -> dict[str, Any]:
         "tpm": layers.get("tpm"),
         "uefi_data": layers.get("uefi_data"),
     }
-    for key, message in rules.registration_faults(cell.arch, found):
+    for key, message in rules.registration_faults(cell.arch, cell.build.method, found):
         cell.fault(layers.where(key), f"{message} ({cell.here}, {cell.arch})")
     volume_faults = (
         *rules.volume_faults(volume, volume_type),

@@ -93,7 +93,7 @@ def _found(key: str, value: Any, expected: str) -> tuple[str, str]:
     return key, f"found {shown}, expected {expected}"
 
 
-def registration_faults(arch: str, registration: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def registration_faults(arch: str, method: str, registration: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield (key, message) for everything in ``registration`` that EC2 would refuse, or that would never boot."""
     boot = registration["boot_mode"]
     if registration["virtualization"] == "paravirtual":
@@ -112,6 +112,11 @@ def registration_faults(arch: str, registration: Mapping[str, Any]) -> Iterator[
         yield _found("tpm", registration["tpm"], 'none without boot_mode = "uefi": a TPM is for UEFI only')
     if registration["uefi_data"] is not None and boot not in ("uefi", "uefi-preferred"):
         yield _found("uefi_data", registration["uefi_data"], 'none without boot_mode "uefi" or "uefi-preferred"')
+    elif registration["uefi_data"] is not None and method == "filesystem":
+        expected = (
+            'none: the boot loader that method "filesystem" installs has no signature that Secure Boot would take'
+        )
+        yield _found("uefi_data", registration["uefi_data"], f"{expected} (a disk that has one: disk, direct)")
     yield from _device_faults(registration["root_device"], registration["ephemeral"])
 
 

@@ -43,6 +43,10 @@ WRONG = [
 ]
 
 
+#: Makes another method of the configuration's.
+DISK = ('suite = "lucid"', 'suite = "lucid"\nmethod = "disk"')
+
+
 @pytest.mark.parametrize(("end", "line"), WRONG, ids=[line[:50] for _, line in WRONG])
 def test_what_ec2_would_refuse_is_told_first(text: Texts, problems: Problems, end: str, line: str) -> None:
     found = problems(text(end=end))
@@ -90,11 +94,19 @@ def test_without_a_builder_a_key_is_named_by_its_arn(text: Texts, problems: Prob
     assert any('expected the ARN of a key (arn:aws:kms:...:key/...): method "direct"' in line for line in found), found
 
 
+def test_keys_of_secure_boot_are_refused_for_a_boot_loader_that_has_no_signature(
+    text: Texts, problems: Problems, tmp_path: Path
+) -> None:
+    (tmp_path / "vars").write_bytes(b"AMZNUEFI")
+    (found,) = problems(text(end=f"[builds.registration]\nboot_mode = 'uefi'\nuefi_data = '{tmp_path}/vars'\n"))
+    assert "has no signature that Secure Boot would take (a disk that has one: disk, direct)" in found
+
+
 @pytest.mark.parametrize("held", [b"\x00AMZNUEFI\xff" * 9, base64.b64encode(b"AMZNUEFI" * 9) + b"\n"])
 def test_the_uefi_variables_are_in_the_document(config: Configs, tmp_path: Path, held: bytes) -> None:
     file = tmp_path / "vars"
     file.write_bytes(held)
-    cfg = config(end=f"[builds.registration]\nboot_mode = 'uefi'\ntpm = 'v2.0'\nuefi_data = '{file}'\n")
+    cfg = config(DISK, end=f"[builds.registration]\nboot_mode = 'uefi'\ntpm = 'v2.0'\nuefi_data = '{file}'\n")
     (spec, _) = select(cfg)
     assert spec.registration.tpm == "v2.0"
     assert base64.b64decode(spec.registration.uefi_data or "") in (held, b"AMZNUEFI" * 9)
@@ -105,7 +117,7 @@ def test_the_uefi_variables_are_in_the_document(config: Configs, tmp_path: Path,
 def test_uefi_variables_of_another_size_are_refused(text: Texts, problems: Problems, tmp_path: Path, size: int) -> None:
     file = tmp_path / "vars"
     file.write_bytes(b"\xff" * size)
-    found = problems(text(end=f"[builds.registration]\nboot_mode = 'uefi'\nuefi_data = '{file}'\n"))
+    found = problems(text(DISK, end=f"[builds.registration]\nboot_mode = 'uefi'\nuefi_data = '{file}'\n"))
     assert "expected 1 to 64000 characters of Base64" in found[0]
 
 
