@@ -10,6 +10,7 @@ import queue
 import struct
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from ebspub.populate.imaging.refusal import Refusal
@@ -204,8 +205,9 @@ class _Crew(Generic[B]):
             thread.join()
 
     def _run(self) -> None:
-        # On Linux it is this thread's priority, and nobody else's.
-        os.setpriority(os.PRIO_PROCESS, 0, min(19, os.getpriority(os.PRIO_PROCESS, 0) + _NICE))
+        with suppress(OSError):  # it is quicker so; where it may not be, it goes without
+            # On Linux it is this thread's priority, and nobody else's.
+            os.setpriority(os.PRIO_PROCESS, 0, min(19, os.getpriority(os.PRIO_PROCESS, 0) + _NICE))
         while (task := self._todo.get()) is not None:
             try:
                 if self._error is None:
