@@ -177,14 +177,25 @@ own_grub_cfg() {
   grep -qE '^[[:blank:]]*linux.*[[:blank:]]console=ttyS0' target/boot/grub/grub.cfg && return
   new_folder etc/default/grub.d
   changed "$console_conf"
-  cat >"target/$console_conf" <<'EOF'
+  console_words >"target/$console_conf" || fail io "/$console_conf cannot be written"
+  chmod 644 "target/$console_conf" || fail io "/$console_conf cannot be written"
+  run_mkconfig && grep -qE '^[[:blank:]]*linux.*[[:blank:]]console=ttyS0' target/boot/grub/grub.cfg
+}
+
+console_words() {
+  cat <<'EOF'
 # EC2 shows what comes to the first serial port.
 GRUB_CMDLINE_LINUX="$GRUB_CMDLINE_LINUX console=tty1 console=ttyS0,115200"
+EOF
+  if [ "$arch" = arm64 ]; then
+    # There GRUB finds no port by its number; UEFI's console, which it has for its own, is the serial port already.
+    echo 'GRUB_TERMINAL="console"'
+    return
+  fi
+  cat <<'EOF'
 GRUB_TERMINAL="console serial"
 GRUB_SERIAL_COMMAND="serial --unit=0 --speed=115200"
 EOF
-  chmod 644 "target/$console_conf" || fail io "/$console_conf cannot be written"
-  run_mkconfig && grep -qE '^[[:blank:]]*linux.*[[:blank:]]console=ttyS0' target/boot/grub/grub.cfg
 }
 
 # Every kernel in it must be told the root by a name that it has on any machine, and no device of the builder's be named.

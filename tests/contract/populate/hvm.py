@@ -36,7 +36,9 @@ Arch = Literal["amd64", "arm64", "i386"]
 def hvm_spec(url: str, boot_mode: BootMode, arch: Arch) -> JobSpec:
     """Return a job for HVM."""
     spec = job_spec(url, None)
-    registration = spec.registration.model_copy(update={"virtualization": "hvm", "boot_mode": boot_mode})
+    architecture = "x86_64" if arch == "amd64" else arch
+    how = {"architecture": architecture, "virtualization": "hvm", "boot_mode": boot_mode}
+    registration = spec.registration.model_copy(update=how)
     return spec.model_copy(update={"registration": registration, "arch": arch})
 
 

@@ -86,6 +86,7 @@ def test_each_file_system_lies_in_a_partition_with_its_boot_loaders_and_is_other
     assert facts.files == len(others(wanted, changed)) - 1
     config = content_of(hvm_world.volume, "boot/grub/grub.cfg").decode()
     assert f"linux\t/boot/{KERNEL} root=UUID={uuid} ro  console=tty1 console=ttyS0,115200" in config
+    assert "\nserial --unit=0 --speed=115200\n" in config
     assert "/dev/" not in config
     # GRUB's core lies in its partition, and the boot code in front of the table knows where.
     core = content_of(hvm_world.volume, "boot/grub/i386-pc/core.img")
@@ -192,6 +193,11 @@ def test_arm64_has_an_esp_and_nothing_for_bios(hvm_world: World, small_tree: Pat
     assert (name, rest) == ("EFI/BOOT/BOOTAA64.EFI", [])
     assert f"search.fs_uuid {facts.uuid} root\n".encode() in content
     assert b"-O arm64-efi" in content
+    config = content_of(hvm_world.volume, "boot/grub/grub.cfg").decode()
+    assert f"root=UUID={facts.uuid} ro  console=tty1 console=ttyS0,115200" in config
+    # By its number GRUB finds no serial port there, and gfxterm, its default, no screen.
+    assert "\nterminal_output console\n" in config
+    assert "serial" not in config
     assert start_of(hvm_world.volume, 440) == bytes(440)
 
 
