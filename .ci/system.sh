@@ -132,6 +132,9 @@ need_test() {
     need bzip2 bzip2
     need qemu-system-x86_64 qemu-system-x86 # boots what was published
     need_file /usr/share/OVMF/OVMF_CODE_4M.fd ovmf # boots it with UEFI
+    need qemu-system-aarch64 qemu-system-arm # and what is for arm64
+    need_file /usr/share/AAVMF/AAVMF_CODE.fd qemu-efi-aarch64
+    need qemu-aarch64-static qemu-user-static # runs the programs of an arm64 root on builders of tests
     need debootstrap debootstrap            # a real root file system
     need setfattr attr
     need getfacl acl

@@ -1,7 +1,8 @@
 """A real root file system that boots: Debian, made by debootstrap once and kept between runs.
 
 It carries entries that break careless copying (:func:`plant_nasty_entries`). Needs root, and the Debian
-packages ``debootstrap``, ``e2fsprogs``, ``acl``, ``libcap2-bin`` and, to be quick, ``pigz``.
+packages ``debootstrap``, ``e2fsprogs``, ``acl``, ``libcap2-bin`` and, to be quick, ``pigz``; for arm64 also what
+:mod:`tests.support.foreign` needs.
 """
 
 from __future__ import annotations
@@ -12,16 +13,18 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from ebspub.demo.image import pack_uec
+from tests.support.foreign import running_arm64
 
+Arch = Literal["amd64", "arm64"]
 LABEL = "cloudimg-rootfs"
 SUITE = "bookworm"
-ARCH = "amd64"
 NASTY = Path("srv/nasty")
 NASTY_NAMES = (
     b"new\nline",
@@ -33,11 +36,14 @@ NASTY_NAMES = (
     b"$HOME;#*",
 )
 _SIZE = "1G"
-_PACKAGES = (
-    "linux-image-cloud-amd64,initramfs-tools,zstd,systemd-sysv,udev,"
-    "grub2-common,grub-pc-bin,grub-efi-amd64-bin"  # boot loaders for BIOS and UEFI, installed nowhere
-)
+#: The kernel, and boot loaders for all the firmware of the architecture, installed nowhere.
+_KERNELS_AND_LOADERS: Mapping[Arch, str] = {
+    "amd64": "linux-image-cloud-amd64,grub-pc-bin,grub-efi-amd64-bin",
+    "arm64": "linux-image-cloud-arm64,grub-efi-arm64-bin",
+}
+_PACKAGES = "initramfs-tools,zstd,systemd-sysv,udev,grub2-common"
 
+_INITRD = "etc/initramfs-tools/conf.d/ebspub"
 _FILES = {
     "etc/fstab": f"LABEL={LABEL} / ext4 defaults 0 1\n",
     "etc/hostname": "ebspub-test\n",
@@ -45,7 +51,7 @@ _FILES = {
     "etc/hosts": "127.0.0.1 localhost ebspub-test\n",
     "etc/resolv.conf": "",
     # Only what this machine's disk needs: a small initrd unpacks quickly in an emulated machine.
-    "etc/initramfs-tools/conf.d/ebspub": "MODULES=list\nCOMPRESS=zstd\n",
+    _INITRD: "MODULES=list\nCOMPRESS=zstd\n",
     "etc/initramfs-tools/modules": "virtio_pci\nvirtio_blk\next4\n",
 }
 _MASKED = (
@@ -82,32 +88,32 @@ class RealImage:
     initrd: Path
 
 
-def real_image() -> RealImage:
+def real_image(arch: Arch = "amd64") -> RealImage:
     """Return the image, building it if this recipe (this module) was not yet built on this machine."""
     cache = _cache_folder()
     cache.mkdir(parents=True, exist_ok=True)
     key = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:16]
-    folder = cache / f"real-image-{key}"
+    folder = cache / f"real-image-{arch}-{key}"
     with _locked(cache / f"{folder.name}.lock"):
         if not folder.is_dir():
             for stale in cache.glob(f"{folder.name}.part-*"):
                 shutil.rmtree(stale)
             part = Path(tempfile.mkdtemp(prefix=f"{folder.name}.part-", dir=cache))
             try:
-                _build(part, cache / "debs")
+                _build(part, cache / "debs", arch)
                 part.rename(folder)
             except BaseException:
                 shutil.rmtree(part)
                 raise
-    return _files(folder)
+    return _files(folder, arch)
 
 
 def _cache_folder() -> Path:
     return Path(os.environ.get("EBSPUB_TEST_CACHE") or Path(__file__).parents[2] / ".cache").resolve()
 
 
-def _files(folder: Path) -> RealImage:
-    stem = f"{SUITE}-server-uec-{ARCH}"
+def _files(folder: Path, arch: Arch) -> RealImage:
+    stem = f"{SUITE}-server-uec-{arch}"
     return RealImage(
         folder, folder / f"{stem}.img", folder / f"{stem}.tar.gz", folder / "vmlinuz", folder / "initrd.img"
     )
@@ -120,10 +126,23 @@ def _locked(path: Path) -> Iterator[None]:
         yield
 
 
-def _build(folder: Path, debs: Path) -> None:
-    files, tree = _files(folder), folder / "tree"
+def _build(folder: Path, debs: Path, arch: Arch) -> None:
+    files, tree = _files(folder, arch), folder / "tree"
     debs.mkdir(exist_ok=True)
-    _debootstrap(tree, debs)
+    with running_arm64() if arch == "arm64" else nullcontext():
+        _make_tree(tree, debs, arch)
+    shutil.copy(next((tree / "boot").glob("vmlinuz-*")), files.kernel)
+    shutil.copy(next((tree / "boot").glob("initrd.img-*")), files.initrd)
+    _make_ext4(tree, files.image)
+    shutil.rmtree(tree)
+    pack_uec(folder, suite=SUITE, arch=arch, image=files.image, kernel=files.kernel)
+
+
+def _make_tree(tree: Path, debs: Path, arch: Arch) -> None:
+    # Before the kernel is installed, which makes an initrd: a large one takes minutes where programs are emulated.
+    (tree / _INITRD).parent.mkdir(parents=True)
+    (tree / _INITRD).write_text(_FILES[_INITRD])
+    _debootstrap(tree, debs, arch)
     for name, text in _FILES.items():
         (tree / name).write_text(text)
     for unit in _MASKED:
@@ -133,15 +152,11 @@ def _build(folder: Path, debs: Path) -> None:
     for name in _DROPPED:
         shutil.rmtree(tree / name)
     plant_nasty_entries(tree / NASTY)
-    shutil.copy(next((tree / "boot").glob("vmlinuz-*")), files.kernel)
-    shutil.copy(next((tree / "boot").glob("initrd.img-*")), files.initrd)
-    _make_ext4(tree, files.image)
-    shutil.rmtree(tree)
-    pack_uec(folder, suite=SUITE, arch=ARCH, image=files.image, kernel=files.kernel)
 
 
-def _debootstrap(tree: Path, debs: Path) -> None:
-    options = ["--variant=minbase", f"--arch={ARCH}", f"--include={_PACKAGES}", f"--cache-dir={debs}"]
+def _debootstrap(tree: Path, debs: Path, arch: Arch) -> None:
+    packages = f"{_PACKAGES},{_KERNELS_AND_LOADERS[arch]}"
+    options = ["--variant=minbase", f"--arch={arch}", f"--include={packages}", f"--cache-dir={debs}"]
     # The namespaces end with the command, and with them whatever debootstrap mounted or started.
     command = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "debootstrap", *options, SUITE, str(tree)]
     _run(*command, apt_mirror(SUITE), environment=os.environ | _apt_proxies())

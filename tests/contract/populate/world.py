@@ -214,12 +214,12 @@ class World:
             await_file(self.host.work(task.name) / "result")
         return report
 
-    def go(self, task: Task, *, again: bool = False) -> Report:
+    def go(self, task: Task, *, again: bool = False, limit: float = 90.0) -> Report:
         start(self.shell, task, again=again)
-        return self.finish(task)
+        return self.finish(task, limit=limit)
 
-    def succeed(self, task: Task, *, again: bool = False) -> Succeeded:
-        report = self.go(task, again=again)
+    def succeed(self, task: Task, *, again: bool = False, limit: float = 90.0) -> Succeeded:
+        report = self.go(task, again=again, limit=limit)
         assert isinstance(report, Succeeded), (report, getattr(report, "log", ""))
         return report
 
