@@ -25,7 +25,7 @@ _CONFIG = """
 url = "sqlite:///{folder}/ebspub.db"
 folder = "{folder}/state"
 [engine]
-poll_interval = 0.2
+poll_interval = 1.0
 [volume]
 size = {gib}
 [regions.{region}]
