@@ -133,6 +133,7 @@ def test_a_signal_stops_within_five_seconds_and_resume_finishes(
     publisher.assert_published(["us-east-1"], ["i386"])
 
 
+@pytest.mark.long
 def test_one_region_that_refuses_does_not_stop_the_other(publisher: Publisher) -> None:
     publisher.configure(*REGIONS)
     refused = Effect(kind="error", code="UnauthorizedOperation", status=403, message="not authorized")

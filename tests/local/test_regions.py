@@ -101,6 +101,7 @@ def test_a_run_goes_on_with_the_other_regions(stage: Stage, refusal: AwsError) -
     assert {name: each.code for name, each in failures(again).items()} == {n: each.code for n, each in errors.items()}
 
 
+@pytest.mark.long
 def test_the_doctor_looks_at_all_that_answer(stage: Stage, refusal: AwsError) -> None:
     rows = doctor(load(stage.config), stage.clients, SystemClock())
 

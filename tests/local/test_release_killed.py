@@ -244,6 +244,7 @@ def test_what_was_not_told_of_a_build_when_its_process_was_killed_is_told_by_the
     assert told[1]["release"]["id"] == "lucid-server-20101020"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("when", few(["after"], ["before", "after"]))
 def test_a_process_that_is_killed_leaves_a_lease_that_the_next_takes(
     stage: Stage, when: Literal["before", "after"]

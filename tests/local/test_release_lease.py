@@ -31,6 +31,7 @@ class Slow(Files):
         return super().write(store)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("back", [False, True], ids=["publish", "unpublish"])
 def test_no_other_process_takes_it_over_while_the_feeds_are_copied(stage: Stage, back: bool) -> None:
     configure(stage, PUBLISH)

@@ -181,6 +181,7 @@ def test_of_two_publishers_the_newer_build_is_current(
         take_back(stage)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("when", "points"), POINTS)
 @pytest.mark.parametrize("slow", ["publish", "unpublish"])
 def test_a_build_that_is_taken_back_while_another_is_published_leaves_its_path_to_it(

@@ -76,6 +76,7 @@ def partly(stage: Stage) -> app.Released:
     return result.releases[0]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("rule", ["quorum = 1\n", "required"])
 def test_a_region_the_build_can_do_without_is_left_out_until_its_amis_are_verified(stage: Stage, rule: str) -> None:
     good, late = stage.regions

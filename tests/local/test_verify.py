@@ -104,6 +104,7 @@ def test_an_ami_that_boots_is_verified_and_nothing_is_left(publisher: Publisher)
     assert_only_the_ami_is_left(publisher)
 
 
+@pytest.mark.long
 def test_an_ami_without_a_root_file_system_fails_with_its_console(publisher: Publisher) -> None:
     publisher.configure("us-east-1", edit=with_verify(publisher, boot=6))
     (job,) = publisher.status()
@@ -176,6 +177,7 @@ def killed(publisher: Publisher, action: str, when: Literal["before", "after"], 
     return str(job["id"])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("action", "when"), few([("RunInstances", "after")], KILLED_AT))
 def test_a_killed_one_leaves_nothing_once_the_next_has_run(
     publisher: Publisher, action: str, when: Literal["before", "after"]

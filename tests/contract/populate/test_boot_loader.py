@@ -313,6 +313,7 @@ def test_killed_in_any_phase_nothing_stays_attached_and_a_second_start_ends_well
     assert others(root_tree(hvm_world.volume), changed) == others(image_tree(bootable), changed)
 
 
+@pytest.mark.long
 def test_partitions_that_a_kernel_shows_of_an_earlier_start_are_our_own(hvm_world: World, bootable: Path) -> None:
     task = hvm_task(hvm_world, bootable)
     device = (hvm_world.host.devices / BY_ID).resolve()
