@@ -74,9 +74,9 @@ class Sharing:
     ``ahead``: seconds that those before it take for theirs; ``whole``: that all of them take.
     """
 
-    jobs: int = 1
-    ahead: float = 0.0
-    whole: float = 0.0
+    jobs: int
+    ahead: float
+    whole: float
 
 
 def product(spec: JobSpec) -> str:

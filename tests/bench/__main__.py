@@ -52,7 +52,7 @@ def main(arguments: Sequence[str]) -> int:
             if wanted.memory:
                 image = large(wanted.folder, wanted.memory)
                 found = Publishing(meter, Artefacts(image.parent, 0, 0), f"{url}/{image.parent.name}", work)
-                told = found.direct(image.name, wanted.memory, Artefacts(image.parent, 0, 0).sha256(image.name))
+                told = found.direct(image.name, wanted.memory)
                 memory = report.Ratio("memory", told.rss, report.MEMORY)
         settle()
         timed = feeds.measured(wanted.rounds, wanted.feeds) if wanted.feeds else []
@@ -113,33 +113,28 @@ def _steps(
     step(f"filesystem/{artefacts.tarball}", builder.filesystem)
     for name in forms:
         step(f"disk/{name}", builder.disk, name)
-    steps.append(("bare puts", lambda: publisher.bare(volume // GIB)))
-
-    def upload(name: str) -> Taken:
-        return publisher.direct(name, volume // GIB, artefacts.sha256(name)).upload
-
-    for name in forms:
-        step(f"direct/{name}", upload, name)
+    gib = volume // GIB
+    steps.append(("bare puts", lambda: publisher.bare(gib)))
+    steps += [(f"direct/{name}", partial(_upload, publisher, name, gib)) for name in forms]
     if can_pace():
-        steps += _at_the_pace_of_ec2(artefacts, forms, parts, builder, publisher)
+        steps += _at_the_pace_of_ec2(forms, gib, parts, builder, publisher)
     else:
         _say("this kernel cannot slow a device down: nothing is measured at EC2's pace")
     return steps
 
 
+def _upload(publisher: Publishing, name: str, gib: int, late: float = 0.0) -> Taken:
+    return publisher.direct(name, gib, late).upload
+
+
 def _at_the_pace_of_ec2(
-    artefacts: Artefacts, forms: Sequence[str], parts: Parts, builder: OnBuilder, publisher: Publishing
+    forms: Sequence[str], gib: int, parts: Parts, builder: OnBuilder, publisher: Publishing
 ) -> list[tuple[str, Callable[[], Taken]]]:
-    gib = parts.volume // GIB
-
-    def upload(name: str) -> Taken:
-        return publisher.direct(name, gib, artefacts.sha256(name), report.LATE).upload
-
     return [
         ("paced raw write/qemu-img", partial(parts.write, "qemu-img", report.PACE)),
         *((f"paced disk/{name}", partial(builder.disk, name, report.PACE)) for name in forms),
         ("paced bare puts", partial(publisher.bare, gib, report.LATE)),
-        *((f"paced direct/{name}", partial(upload, name)) for name in forms),
+        *((f"paced direct/{name}", partial(_upload, publisher, name, gib, report.LATE)) for name in forms),
     ]
 
 

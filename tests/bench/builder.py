@@ -110,6 +110,5 @@ def _spec(url: str, sha256: str, gib: int, virtualization: Literal["hvm", "parav
         builder=Builder(image="ami-1", instance_types=("m5.large",), ssh_cidr="192.0.2.0/24"),
         volume=Volume(size=gib),
         registration=Registration(name="ebs/bench", architecture="x86_64", virtualization=virtualization),
-        grow=True,
         tags={},
     )

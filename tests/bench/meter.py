@@ -15,8 +15,6 @@ from tests.support.localshell import loop_device
 
 #: Where control groups of the second version are: every one of them counts what its processes take.
 _GROUPS = (Path("/sys/fs/cgroup/unified"), Path("/sys/fs/cgroup"))
-
-
 _LOOP_SET_DIRECT_IO = 0x4C08
 #: Bytes a second that may be written to a device or read from it, by all processes that are in no group of their own.
 _LIMITS = tuple(Path(f"/sys/fs/cgroup/blkio/blkio.throttle.{way}_bps_device") for way in ("write", "read"))

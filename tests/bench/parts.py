@@ -48,7 +48,7 @@ class Parts:
         self._artefacts = artefacts
         self._url = url
         self._folder = folder
-        self.volume = volume
+        self._volume = volume
 
     def download(self, name: str) -> Taken:
         """The artefact from the server, to nowhere."""
@@ -74,7 +74,7 @@ class Parts:
     def write(self, way: str, pace: int = 0) -> Taken:
         """The allocated bytes of the whole disk onto a device: by qemu-img, or plainly copied; then fsync."""
         disk = str(self._artefacts.path(Artefacts.raw))
-        with device(self._folder / "volume", self.volume, pace) as target:
+        with device(self._folder / "volume", self._volume, pace) as target:
             if way == "copy":
                 words = [sys.executable, "-m", "tests.bench.copying", disk, str(target.path)]
             elif way == "qemu-img":
@@ -89,7 +89,7 @@ class Parts:
         """The artefact onto a device by programs in a pipe: the server, the fastest decoder, dd; then fsync."""
         decoder = self.decoders(name)[0]
         words = " ".join(next(each for each in _DECODERS[Path(name).suffix] if each[0] == decoder))
-        with device(self._folder / "volume", self.volume) as target:
+        with device(self._folder / "volume", self._volume) as target:
             taken = self._meter.run("sh", "-c", _PIPE.format(words), "sh", f"{self._url}/{name}", str(target.path))
             return Taken(taken.seconds, taken.cpu, target.written, target.allocated)
 
@@ -98,7 +98,7 @@ class Parts:
         folder = self._folder / "literal"
         folder.mkdir()
         try:
-            with device(self._folder / "volume", self.volume) as target:
+            with device(self._folder / "volume", self._volume) as target:
                 words = [f"{self._url}/{Artefacts.tarball}", str(target.path), Artefacts.member]
                 # The mounts end with their namespace, whatever happens.
                 taken = self._meter.run("unshare", "-m", "sh", "-c", _LITERAL, "sh", str(folder), *words)

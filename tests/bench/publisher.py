@@ -77,13 +77,13 @@ class Publishing:
             after = self._meter.cpu()
             return Taken(told["seconds"], None if before is None or after is None else after - before)
 
-    def direct(self, name: str, gib: int, sha256: str, late: float = 0.0) -> Published:
+    def direct(self, name: str, gib: int, late: float = 0.0) -> Published:
         """An artefact published by the direct method; ``late``: as for :meth:`bare`."""
         folder = self._folder / "publisher"
         folder.mkdir()
         try:
             config = folder / "ebspub.toml"
-            url = f"{self._url}/{name}"
+            url, sha256 = f"{self._url}/{name}", self._artefacts.sha256(name)
             config.write_text(_CONFIG.format(folder=folder, gib=gib, region=_REGION, url=url, sha256=sha256))
             with self._cloud(late) as cloud:
                 words = [*self._meter.prefix, sys.executable, "-m", "ebspub", "--config", str(config), "run"]

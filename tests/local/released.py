@@ -15,13 +15,14 @@ import pytest
 
 from ebspub.app import release as app
 from ebspub.app.runtime import Runtime, Stop
+from ebspub.app.verify import FACT
 from ebspub.aws.clients import BotoClients
 from ebspub.clock import SystemClock
 from ebspub.config import load
 from ebspub.errors import JobError
 from ebspub.localcloud import Cloud, Delays, Settings, running
 from ebspub.states import Kind, Status
-from ebspub.store import Store, releases
+from ebspub.store import Store, releases, tables
 from tests.local.leftovers import Stage, staged
 
 REGIONS = itertools.cycle(["us-east-1", "us-west-2", "eu-west-1", "eu-central-1", "sa-east-1", "ap-southeast-1"])
@@ -78,6 +79,15 @@ def register(stage: Stage, arch: str, region: str) -> None:
 def register_all(stage: Stage) -> None:
     for region, arch in itertools.product(stage.regions, ("amd64", "i386")):
         register(stage, arch, region)
+
+
+def boot(stage: Stage, region: str, *arches: str, result: str = "verified") -> None:
+    """Let AMIs have been booted, as `ebspub verify` records it."""
+    for arch in arches or ("amd64", "i386"):
+        job = stage.get(f"lucid-server-20101020-{arch}-{region}")
+        facts = {**job.facts, FACT: {"m5.large": {"result": result, "ami": job.ami_id}}}
+        with stage.store.write() as conn:
+            conn.execute(tables.jobs.update().where(tables.jobs.c.id == job.id).values(facts=facts))
 
 
 def seen(stage: Stage, arch: str = "amd64", region: str = "") -> dict[str, Any]:

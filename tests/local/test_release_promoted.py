@@ -9,15 +9,15 @@ import pytest
 from ebspub.app import release as app
 from ebspub.app.release.drift import drift, due
 from ebspub.app.release.gate import UnverifiedError
-from ebspub.app.verify import FACT
 from ebspub.config import load, select
 from ebspub.errors import JobError
 from ebspub.localcloud import Effect, Rule
-from ebspub.store import jobs, tables
+from ebspub.store import jobs
 from tests.local.leftovers import Stage
 from tests.local.released import (
     PUBLISH,
     Files,
+    boot,
     clients,
     cloud,
     configure,
@@ -91,11 +91,7 @@ def test_a_region_that_was_never_booted_stays_a_daily_and_keeps_no_run_busy(stag
     good, late = stage.regions
     daily(stage)
     as_release(stage, 'verify = true\nquorum = 1\nwhen = "auto"\n')
-    for arch in ("amd64", "i386"):
-        job = stage.get(f"{NAME}-{arch}-{good}")
-        facts = {**job.facts, FACT: {"m5.large": {"result": "verified", "ami": job.ami_id}}}
-        with stage.store.write() as conn:
-            conn.execute(tables.jobs.update().where(tables.jobs.c.id == job.id).values(facts=facts))
+    boot(stage, good)
     assert list(promote(stage).errors) == [late]
     assert labels(stage) == {(good, "release"), (late, "daily")}
     config = load(stage.config)

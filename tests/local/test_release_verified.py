@@ -12,13 +12,13 @@ from ebspub.app.publish import Result
 from ebspub.app.release.auto import publish_complete
 from ebspub.app.release.drift import Drift, drift, due
 from ebspub.app.release.gate import UnverifiedError
-from ebspub.app.verify import FACT
 from ebspub.cli.main import app as program
 from ebspub.config import load, select
 from ebspub.store import tables
 from tests.local.leftovers import Stage
 from tests.local.released import (
     PUBLISH,
+    boot,
     clients,
     cloud,
     configure,
@@ -39,15 +39,6 @@ NAME = "lucid-server-20101020"
 
 def job_id(arch: str, region: str) -> str:
     return f"{NAME}-{arch}-{region}"
-
-
-def boot(stage: Stage, region: str, *arches: str, result: str = "verified") -> None:
-    """Let AMIs have been booted, as `ebspub verify` records it."""
-    for arch in arches or ("amd64", "i386"):
-        job = stage.get(job_id(arch, region))
-        facts = {**job.facts, FACT: {"m5.large": {"result": result, "ami": job.ami_id}}}
-        with stage.store.write() as conn:
-            conn.execute(tables.jobs.update().where(tables.jobs.c.id == job.id).values(facts=facts))
 
 
 def wish(stage: Stage, publish: str) -> None:

@@ -7,6 +7,7 @@ before it takes anything back. What is to be found are the rows of :func:`ebspub
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -124,17 +125,16 @@ class Folder:
         problems: list[SyncError] = []
         with files.copying(self.folder), files.still(self.folder) as source:
             rendering = files.kept(source)
-            for copy in (self._to_bucket, self._by_rsync):
+            for copy in (self._to_bucket, partial(self._by_rsync, source)):
                 try:
-                    changed += copy(rendering, source)
+                    changed += copy(rendering)
                 except SyncError as error:
                     problems.append(error)
         if problems:
             raise problems[0]
         return changed
 
-    def _to_bucket(self, rendering: Mapping[str, bytes], source: Path) -> list[str]:
-        del source
+    def _to_bucket(self, rendering: Mapping[str, bytes]) -> list[str]:
         told = self._table.sync
         if told.bucket is None:
             return []
@@ -145,7 +145,7 @@ class Folder:
         done = sync.to_s3(rendering, client, *told.bucket, cache=told.cache)
         return [f"s3://{'/'.join(filter(None, told.bucket))}/{path}" for path in (*done.written, *done.removed)]
 
-    def _by_rsync(self, rendering: Mapping[str, bytes], source: Path) -> list[str]:
+    def _by_rsync(self, source: Path, rendering: Mapping[str, bytes]) -> list[str]:
         told = self._table.sync
         if told.rsync is None:
             return []

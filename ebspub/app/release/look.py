@@ -33,9 +33,9 @@ def look(clients: RegionClients, wanted: Sequence[Wanted]) -> tuple[dict[str, Se
         own = {path: held[path] for path in each.names if path in held}
         image = images.get(clients.reader, each.image)
         snapshot = snapshots.get(clients.reader, each.snapshot)
-        if image is None or image.state in FAILED or snapshot is None:
-            absent.add(each.job_id)
         usable = image is not None and image.state not in FAILED
+        if not usable or snapshot is None:
+            absent.add(each.job_id)
         seen[each.job_id] = Seen(
             launch=sharing.launch_permissions(clients.reader, each.image) if usable else frozenset(),
             volume=sharing.volume_permissions(clients.reader, each.snapshot) if snapshot else frozenset(),

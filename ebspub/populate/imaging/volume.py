@@ -11,14 +11,13 @@ import struct
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Final
 
 from ebspub.populate.imaging.refusal import Refusal
 
 if TYPE_CHECKING:
     from ebspub.populate.imaging.streams import Stream
 
-B = TypeVar("B")
 #: Bytes of a block: that of EBS snapshots, so that all methods' digests are of the same.
 BLOCK: Final = 512 * 1024
 #: Bytes that are written or left out as one.
@@ -142,7 +141,7 @@ class Volume:
             if digest != _ZERO_SHA256:
                 found[index] = digest
 
-        crew = _Crew(work, lambda: mmap.mmap(-1, BLOCK))  # aligned, as reading past the cache wants it
+        crew = _Crew(work)
         try:
             for done, index in enumerate(indexes):
                 crew.put(index, crew.take())
@@ -162,32 +161,32 @@ class Volume:
             return None
 
 
-class _Crew(Generic[B]):
+class _Crew:
     """Threads that do one thing with blocks, in buffers of which there are so many and no more."""
 
-    def __init__(self, work: Callable[[int, B], None], make: Callable[[], B]) -> None:
+    def __init__(self, work: Callable[[int, mmap.mmap], None]) -> None:
         self._work = work
-        self._free: queue.SimpleQueue[B] = queue.SimpleQueue()
-        self._todo: queue.SimpleQueue[tuple[int, B] | None] = queue.SimpleQueue()
+        self._free: queue.SimpleQueue[mmap.mmap] = queue.SimpleQueue()
+        self._todo: queue.SimpleQueue[tuple[int, mmap.mmap] | None] = queue.SimpleQueue()
         self._error: Exception | None = None
         for _ in range(_BUFFERS):
-            self._free.put(make())
+            self._free.put(mmap.mmap(-1, BLOCK))  # aligned, as reading and writing past the cache want it
         self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(_WORKERS)]
         for thread in self._threads:
             thread.start()
 
-    def take(self) -> B:
+    def take(self) -> mmap.mmap:
         """Return a free buffer; raise what went wrong in a thread."""
         buffer = self._free.get()
         if self._error is not None:
             raise self._error
         return buffer
 
-    def give(self, buffer: B) -> None:
+    def give(self, buffer: mmap.mmap) -> None:
         """Take a buffer back."""
         self._free.put(buffer)
 
-    def put(self, index: int, buffer: B) -> None:
+    def put(self, index: int, buffer: mmap.mmap) -> None:
         """Have the block ``index`` done."""
         self._todo.put((index, buffer))
 
@@ -224,7 +223,7 @@ class Pouring:
         self._volume = volume
         self._reach = reach
         self._reached = 0
-        self._crew = _Crew(self._write, lambda: mmap.mmap(-1, BLOCK))  # aligned, as writing past the cache wants it
+        self._crew = _Crew(self._write)
         self.found: dict[int, bytes] = {}
         self.size = 0
         self.written = 0
